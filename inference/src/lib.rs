@@ -1,0 +1,17 @@
+//! The models of Dragoman. Samples and text go in, text and samples come out; nothing here knows
+//! a network, a room or a clock.
+//!
+//! Each model family has a folder of its own: [`vad`] finds speech, [`whisper`] recognises it,
+//! [`translate`] carries it into another language and [`voice`] speaks it. [`store`] is where the
+//! weights come from: fetched once, checked by SHA-256, and used offline from then on.
+
+pub mod cancel;
+pub mod language;
+pub mod store;
+pub mod translate;
+pub mod vad;
+pub mod voice;
+pub mod whisper;
+
+pub use cancel::CancelToken;
+pub use language::{Language, UnknownLanguage};

@@ -1,0 +1,105 @@
+//! The one trait through which the HTTP face speaks to the house: rooms and peers live behind it.
+
+use std::future::Future;
+
+use tokio::sync::broadcast;
+
+use crate::wire::{CreateRoom, Event, Grants, LanguageInfo, Room};
+
+/// A participant as their token names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Room the token is for.
+    pub room: String,
+    /// Identity, unique in the room.
+    pub identity: String,
+    /// Display name.
+    pub name: String,
+    /// Language spoken and heard (BCP 47), not checked yet.
+    pub language: String,
+    /// What they may do.
+    pub grants: Grants,
+}
+
+/// A session that was just made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSession {
+    /// Id in the session's URL: unguessable.
+    pub id: String,
+    /// The SDP answer, with every candidate in it.
+    pub answer_sdp: String,
+    /// Entity tag of the ICE session, without quotes.
+    pub etag: String,
+}
+
+/// Why the house refused.
+#[derive(Debug, thiserror::Error)]
+pub enum HouseError {
+    /// No such room: 404.
+    #[error("there is no room {0:?}: create it with POST /v1/rooms")]
+    NoSuchRoom(String),
+    /// No such session: 404.
+    #[error("there is no session {0:?} in this room; it may have ended")]
+    NoSuchSession(String),
+    /// The name is taken: 409.
+    #[error("a room named {0:?} exists already")]
+    RoomExists(String),
+    /// The identity is in the room already: 409.
+    #[error("{0:?} is in the room already: end that session first")]
+    IdentityTaken(String),
+    /// The room has its most participants: 409.
+    #[error("the room is full ({0} participants)")]
+    RoomFull(usize),
+    /// A field's value cannot be used: 422.
+    #[error("{0}")]
+    Invalid(String),
+    /// The body is no SDP: 400.
+    #[error("the offer is not valid SDP: {0}")]
+    BadSdp(String),
+    /// The offer is SDP but cannot be answered: 422.
+    #[error("the offer cannot be accepted: {0}")]
+    UnacceptableSdp(String),
+    /// No capacity: 503 with `Retry-After`.
+    #[error("the server is at capacity: try again in {retry_after_s} s")]
+    Overloaded {
+        /// Seconds to wait.
+        retry_after_s: u32,
+    },
+    /// A defect of ours: 500; the detail goes to the log, not to the client.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// What the HTTP face needs of the house.
+pub trait House: Send + Sync + 'static {
+    /// Makes a room.
+    fn create_room(&self, request: CreateRoom) -> Result<Room, HouseError>;
+
+    /// All rooms, oldest first.
+    fn rooms(&self) -> Vec<Room>;
+
+    /// One room.
+    fn room(&self, name: &str) -> Result<Room, HouseError>;
+
+    /// Ends a room and every session in it.
+    fn delete_room(&self, name: &str) -> Result<(), HouseError>;
+
+    /// Answers an offer: one peer that both speaks and listens.
+    fn connect(
+        &self,
+        caller: Caller,
+        offer_sdp: String,
+    ) -> impl Future<Output = Result<NewSession, HouseError>> + Send;
+
+    /// Ends a session.
+    fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError>;
+
+    /// The room's events from now on. A receiver that lags is told how many it missed.
+    fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError>;
+
+    /// Languages and where they can be interpreted into.
+    fn languages(&self) -> Vec<LanguageInfo>;
+
+    /// `Ok` once every model is loaded and warm; otherwise what is still missing.
+    fn ready(&self) -> Result<(), String>;
+}

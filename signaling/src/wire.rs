@@ -1,0 +1,276 @@
+//! The JSON types of the API, as they stand on the wire. Times are milliseconds.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of conversation a room holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoomKind {
+    /// Two participants, each hears the other's interpretation.
+    #[default]
+    Call,
+    /// Speakers and listeners with one interpretation channel per language.
+    Conference,
+}
+
+/// Body of `POST /v1/rooms`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateRoom {
+    /// Name of the room, `[A-Za-z0-9_-]{1,64}`; the server invents one when it is missing.
+    pub name: Option<String>,
+    /// Kind of the room.
+    pub kind: RoomKind,
+    /// Languages that may be spoken; empty allows every supported one.
+    pub languages: Vec<String>,
+    /// Gain of the original speech under its interpretation, 0 to 1; the server's default when
+    /// missing.
+    pub original_gain: Option<f32>,
+    /// Most participants at a time; 2 for a call.
+    pub max_participants: Option<usize>,
+}
+
+/// A room as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Room {
+    /// Name, unique on the server.
+    pub name: String,
+    /// Kind of the room.
+    pub kind: RoomKind,
+    /// Languages that may be spoken; empty allows every supported one.
+    pub languages: Vec<String>,
+    /// Gain of the original speech under its interpretation, 0 to 1.
+    pub original_gain: f32,
+    /// Most participants at a time.
+    pub max_participants: usize,
+    /// Creation time, milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// Who is in it.
+    pub participants: Vec<Participant>,
+}
+
+/// A participant as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Participant {
+    /// Identity, unique in the room.
+    pub identity: String,
+    /// Display name.
+    pub name: String,
+    /// Language spoken and heard (BCP 47).
+    pub language: String,
+}
+
+/// What a participant may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Grants {
+    /// Send audio.
+    pub speak: bool,
+    /// Receive audio and events.
+    pub listen: bool,
+    /// Mute, remove, end the room.
+    pub moderate: bool,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Self { speak: true, listen: true, moderate: false }
+    }
+}
+
+/// Body of `POST /v1/rooms/{room}/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// Identity, unique in the room, `[A-Za-z0-9_.@-]{1,64}`.
+    pub identity: String,
+    /// Display name; the identity when missing.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Language spoken and heard (BCP 47).
+    pub language: String,
+    /// What the participant may do.
+    #[serde(default)]
+    pub grants: Grants,
+    /// Lifetime in seconds; 6 hours when missing.
+    #[serde(default)]
+    pub ttl_s: Option<u64>,
+}
+
+/// Answer of `POST /v1/rooms/{room}/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The JWT.
+    pub token: String,
+    /// Whom it names.
+    pub identity: String,
+    /// Expiry, seconds since the Unix epoch.
+    pub expires_at_s: u64,
+}
+
+/// An error body, `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A URI reference that names the kind of problem, such as `/problems/no-opus`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Short summary, the same for every problem of the kind.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What happened here and what to do.
+    pub detail: String,
+}
+
+/// One message of `GET /v1/rooms/{room}/events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the room's stream, counted from 1 without gaps.
+    pub seq: u64,
+    /// When it happened, milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// Room it happened in.
+    pub room: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum EventKind {
+    /// Somebody's media is connected.
+    #[serde(rename = "participant.joined")]
+    ParticipantJoined {
+        /// Who.
+        participant: Participant,
+    },
+    /// Somebody left, or their connection was lost.
+    #[serde(rename = "participant.left")]
+    ParticipantLeft {
+        /// Who.
+        participant: Participant,
+        /// Why: `left`, `connection_lost`, `removed`, `room_ended`.
+        reason: String,
+    },
+    /// Somebody began to speak.
+    #[serde(rename = "utterance.started")]
+    UtteranceStarted {
+        /// Which utterance and whose.
+        #[serde(flatten)]
+        utterance: UtteranceRef,
+    },
+    /// What they said.
+    #[serde(rename = "utterance.transcript")]
+    UtteranceTranscript {
+        /// Which utterance and whose.
+        #[serde(flatten)]
+        utterance: UtteranceRef,
+        /// Language of the text.
+        language: String,
+        /// The text.
+        text: String,
+        /// Stage times so far.
+        trace: Trace,
+    },
+    /// What it became.
+    #[serde(rename = "utterance.translation")]
+    UtteranceTranslation {
+        /// Which utterance and whose.
+        #[serde(flatten)]
+        utterance: UtteranceRef,
+        /// Language of the text.
+        language: String,
+        /// The text.
+        text: String,
+        /// Name of the translator.
+        translator: String,
+        /// Stage times so far.
+        trace: Trace,
+    },
+    /// The first translated packet left for a listener.
+    #[serde(rename = "utterance.spoken")]
+    UtteranceSpoken {
+        /// Which utterance and whose.
+        #[serde(flatten)]
+        utterance: UtteranceRef,
+        /// Language spoken.
+        language: String,
+        /// Identity of the listener.
+        listener: String,
+        /// `mid` of the audio section that carries it.
+        track: String,
+        /// RTP timestamp (48 kHz) of the first translated packet on that track.
+        rtp_timestamp: u32,
+        /// All stage times.
+        trace: Trace,
+    },
+    /// The utterance ended before it was spoken.
+    #[serde(rename = "utterance.dropped")]
+    UtteranceDropped {
+        /// Which utterance and whose.
+        #[serde(flatten)]
+        utterance: UtteranceRef,
+        /// Why: `no_speech`, `too_late`, `overloaded`, `failed`, and a sentence about it.
+        reason: String,
+        /// The sentence.
+        detail: String,
+    },
+}
+
+/// Which utterance, and whose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UtteranceRef {
+    /// Id, unique on the server.
+    pub utterance: String,
+    /// Identity of the speaker.
+    pub speaker: String,
+}
+
+/// Where the time of an utterance went, in milliseconds. The stages from `endpoint_ms` to
+/// `playout_ms` follow each other without gaps, so their sum is `lag_ms`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trace {
+    /// First to last voiced sample.
+    pub speech_ms: f64,
+    /// Last voiced sample to the segmenter's decision that the utterance ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_ms: Option<f64>,
+    /// Decision to the start of recognition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_ms: Option<f64>,
+    /// Recognition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcribe_ms: Option<f64>,
+    /// Transcript to the first translated clause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub translate_ms: Option<f64>,
+    /// First translated clause to its first synthesised samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speak_ms: Option<f64>,
+    /// First samples to the first translated packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub playout_ms: Option<f64>,
+    /// Last voiced sample in to first translated packet out: the headline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<f64>,
+    /// Transcript to the whole translation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub translate_total_ms: Option<f64>,
+    /// First clause to the last synthesised sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speak_total_ms: Option<f64>,
+}
+
+/// Answer of `GET /v1/languages`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanguageInfo {
+    /// BCP 47 code.
+    pub code: String,
+    /// English name.
+    pub name: String,
+    /// Codes of the languages it can be interpreted into.
+    pub targets: Vec<String>,
+}
