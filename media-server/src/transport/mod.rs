@@ -1,10 +1,23 @@
 //! WebRTC, and the only place that names the `rtc` crate.
+//!
+//! Everything here is sans-IO: it owns no socket, no thread and no clock. Bytes and instants come
+//! in as arguments, and what should be sent comes out of [`PeerConnection::poll`].
+
+mod addresses;
+mod certificate;
+mod peer_connection;
+mod sdp;
+pub mod stun;
+
+pub use addresses::host_addresses;
+pub use peer_connection::{Answer, ClosedBy, Output, PeerConnection, RtpIn, RtpOut};
+pub use sdp::Flow;
 
 /// Why a peer connection could not be made or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The UDP port is taken: choose another one in the configuration.
-    #[error("cannot bind UDP {address}")]
+    #[error("cannot bind UDP {address}: choose another media port or address")]
     Bind {
         /// Address and port.
         address: std::net::SocketAddr,
@@ -21,4 +34,8 @@ pub enum TransportError {
     /// The state machine failed.
     #[error("webrtc: {0}")]
     Stack(String),
+    /// The media worker that should serve the peer is stopped or has too many commands waiting;
+    /// try again later.
+    #[error("the media worker takes no more peers now; try again later")]
+    WorkerBusy,
 }
