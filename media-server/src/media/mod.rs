@@ -3,16 +3,29 @@
 //! This file is the border: what the rest of the house asks of the media plane
 //! ([`MediaPlane`]) and what it is told ([`Notice`]).
 
+pub mod codec;
+pub mod demux;
 pub mod frames;
+pub mod heard;
+pub mod inbound;
+pub mod jitter;
+pub mod mixer;
+pub mod outbound;
+pub mod peer;
+mod plane;
+pub mod reorder;
+pub mod sequence;
+pub mod stats;
+pub mod timeline;
+mod worker;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
+pub use plane::MediaPlane;
+pub use stats::Stats;
 
 use crate::media::frames::{HeardReader, PlayoutWriter};
-use crate::transport::TransportError;
 
 /// Identifies a peer (a WebRTC connection) on this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,8 +47,23 @@ pub struct MediaConfig {
     pub peer_timeout: std::time::Duration,
 }
 
+/// A peer that wants to connect.
+#[derive(Clone, Debug)]
+pub struct ConnectPeer {
+    /// Its id, chosen by the house; a peer that has it already is ended.
+    pub peer: PeerId,
+    /// Its room, as any number: peers of one room share a worker, since only there one can hear
+    /// the other's original.
+    pub room: u64,
+    /// Its SDP offer.
+    pub offer_sdp: String,
+    /// Whether its speech is taken. Ignored when the offer sends nothing.
+    pub speak: bool,
+    /// Whether it gets a track. Ignored when the offer receives nothing.
+    pub listen: bool,
+}
+
 /// What a new peer is connected to.
-#[derive(Debug)]
 pub struct Connected {
     /// The SDP answer, with every candidate in it.
     pub answer_sdp: String,
@@ -98,20 +126,4 @@ pub enum CloseReason {
     RemoteClosed,
     /// The peer's state machine failed; the log says how.
     Failed,
-}
-
-/// Handle of all media workers; cheap to clone. Dropping the last one stops them.
-#[derive(Clone)]
-pub struct MediaPlane {
-    _private: Arc<()>,
-}
-
-impl MediaPlane {
-    /// Binds the sockets and starts the workers.
-    ///
-    /// # Errors
-    /// [`TransportError::Bind`] when a port is taken.
-    pub fn start(_config: MediaConfig, _notices: Sender<Notice>) -> Result<Self, TransportError> {
-        Ok(Self { _private: Arc::new(()) })
-    }
 }

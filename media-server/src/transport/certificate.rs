@@ -22,8 +22,8 @@ pub(super) fn process_certificate() -> Result<RTCCertificate, TransportError> {
 }
 
 fn generate() -> Result<RTCCertificate, TransportError> {
-    let provider =
-        rtc::crypto::default_provider().map_err(|error| TransportError::Stack(error.to_string()))?;
+    let provider = rtc::crypto::default_provider()
+        .map_err(|error| TransportError::Stack(error.to_string()))?;
     let params = CertificateParams::new(vec!["dragoman".to_owned()])
         .map_err(|error| TransportError::Stack(error.to_string()))?;
     RTCCertificate::generate(provider.crypto(), SignatureScheme::EcdsaP256Sha256, params)

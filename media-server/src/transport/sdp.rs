@@ -123,11 +123,11 @@ impl<'a> Section<'a> {
     fn opus(&self) -> Option<u8> {
         self.formats.split_ascii_whitespace().find_map(|format| {
             let is_opus = self.lines.iter().any(|line| {
-                line.strip_prefix("a=rtpmap:")
-                    .and_then(|map| map.split_once(' '))
-                    .is_some_and(|(payload_type, codec)| {
+                line.strip_prefix("a=rtpmap:").and_then(|map| map.split_once(' ')).is_some_and(
+                    |(payload_type, codec)| {
                         payload_type == format && codec.trim().eq_ignore_ascii_case("opus/48000/2")
-                    })
+                    },
+                )
             });
             let payload_type: u8 = format.parse().ok()?;
             (is_opus && payload_type < 128).then_some(payload_type)
@@ -408,9 +408,7 @@ fn candidate(line: &str) -> Option<String> {
         "srflx" | "prflx" | "relay" => " raddr 0.0.0.0 rport 0",
         _ => return None,
     };
-    Some(format!(
-        "a=candidate:{foundation} 1 udp {priority} {address} {port} typ {kind}{related}"
-    ))
+    Some(format!("a=candidate:{foundation} 1 udp {priority} {address} {port} typ {kind}{related}"))
 }
 
 /// The ICE user fragment that an SDP text names first.

@@ -1,0 +1,189 @@
+//! What a peer says, from RTP packets to the recogniser's ring and to the mixer.
+//!
+//! Packet order is the matter of [`super::reorder`], gaps of [`super::timeline`], frames of
+//! [`super::heard`], timing for the mix of [`super::jitter`]; this file strings them together
+//! around the decoder.
+
+use std::time::Instant;
+
+use super::codec::{self, Decoder};
+use super::frames::{HeardWriter, PLAYOUT_SAMPLES};
+use super::heard::HeardAssembler;
+use super::jitter::Jitter;
+use super::reorder::{Due, Fate, Packet, Reorder};
+use super::sequence::Extender;
+use super::stats::Counters;
+use super::timeline::{Fill, Timeline};
+use crate::transport::{RtpIn, TransportError};
+
+/// Mean power below which a packet counts as quiet and may pay the timeline's debt: -55 dBFS.
+const QUIET_POWER: f32 = 3.2e-6;
+/// Twenty milliseconds of silence, the largest piece that is fed at once.
+const SILENCE: [f32; PLAYOUT_SAMPLES] = [0.0; PLAYOUT_SAMPLES];
+
+/// The receiving side of one peer.
+pub struct Inbound {
+    sequences: Extender<16>,
+    timestamps: Extender<32>,
+    reorder: Reorder,
+    timeline: Timeline,
+    decoder: Decoder,
+    heard: HeardAssembler,
+    jitter: Jitter,
+    pcm: Vec<f32>,
+    /// Ring overflows that the counters know.
+    told_dropped: u64,
+    /// Jitter-buffer underruns that the counters know.
+    told_underruns: u64,
+}
+
+impl Inbound {
+    /// The receiving side that writes into `writer`.
+    ///
+    /// # Errors
+    /// [`TransportError::Stack`] when the codec or the resampler cannot be made.
+    pub fn new(writer: HeardWriter) -> Result<Self, TransportError> {
+        let failed = |what: &str, why: String| TransportError::Stack(format!("{what}: {why}"));
+        Ok(Self {
+            sequences: Extender::default(),
+            timestamps: Extender::default(),
+            reorder: Reorder::default(),
+            timeline: Timeline::default(),
+            decoder: Decoder::new().map_err(|error| failed("opus decoder", error.to_string()))?,
+            heard: HeardAssembler::new(writer)
+                .map_err(|error| failed("resampler", error.to_string()))?,
+            jitter: Jitter::default(),
+            pcm: Vec::with_capacity(4 * 5_760),
+            told_dropped: 0,
+            told_underruns: 0,
+        })
+    }
+
+    /// Takes a packet and decodes what is due.
+    pub fn packet(&mut self, packet: RtpIn, counters: &Counters) {
+        counters.packets_in.add(1);
+        let arrived = packet.arrived;
+        let packet = Packet {
+            sequence: self.sequences.extend(u64::from(packet.sequence)),
+            timestamp: self.timestamps.extend(u64::from(packet.timestamp)),
+            arrived,
+            payload: packet.payload,
+        };
+        match self.reorder.push(packet) {
+            Fate::Kept => {}
+            Fate::Late => counters.late.add(1),
+            Fate::Duplicate => counters.duplicates.add(1),
+        }
+        self.decode_due(arrived, counters);
+    }
+
+    /// Every 20 ms: gives up on packets that wait too long, feeds silence when nothing comes.
+    pub fn tick(&mut self, now: Instant, counters: &Counters) {
+        self.decode_due(now, counters);
+        if self.reorder.is_waiting() {
+            return;
+        }
+        if let Some((start, samples)) = self.timeline.idle(now) {
+            self.silence(start, samples, now);
+        }
+        self.tell(counters);
+    }
+
+    /// The original's next 20 ms for the mixer; false when it is silent.
+    pub fn pull_original(&mut self, block: &mut [f32; PLAYOUT_SAMPLES]) -> bool {
+        self.jitter.pull(block)
+    }
+
+    fn decode_due(&mut self, now: Instant, counters: &Counters) {
+        while let Some(due) = self.reorder.pop(now) {
+            self.decode(&due, counters);
+        }
+        self.tell(counters);
+    }
+
+    fn decode(&mut self, due: &Due, counters: &Counters) {
+        let Due { packet, lost } = due;
+        let payload = packet.payload.as_ref();
+        counters.lost.add(*lost);
+        // Padding alone carries no sound and takes no time.
+        if payload.is_empty() {
+            return;
+        }
+        let samples = codec::packet_samples(payload);
+        let duration = samples.map_or_else(|| self.timeline.packet_duration(), |n| n as u64);
+        let has_fec = *lost > 0 && samples.is_some() && codec::has_fec(payload);
+        let arrived = packet.arrived;
+        let fill = self.timeline.packet(arrived, packet.timestamp, duration, *lost, has_fec);
+        self.fill(&fill, payload, arrived, counters);
+
+        self.pcm.clear();
+        let decoded = samples.map(|_| self.decoder.decode(payload, &mut self.pcm));
+        let concealed = !matches!(decoded, Some(Ok(())));
+        if concealed {
+            counters.damaged.add(1);
+            self.decoder.conceal(length(duration), &mut self.pcm);
+        }
+        let is_due_in_full = self.pcm.len() as u64 == duration;
+        if is_due_in_full && is_quiet(&self.pcm) && self.timeline.pay_with_quiet(duration) {
+            return;
+        }
+        self.hear(fill.packet_start, arrived, concealed);
+    }
+
+    fn fill(&mut self, fill: &Fill, payload: &[u8], arrived: Instant, counters: &Counters) {
+        let mut time = fill.start;
+        if fill.conceal > 0 {
+            self.pcm.clear();
+            self.decoder.conceal(length(fill.conceal), &mut self.pcm);
+            self.hear(time, arrived, true);
+            time += fill.conceal;
+            counters.concealed.add(fill.conceal);
+        }
+        self.silence(time, fill.silence, arrived);
+        time += fill.silence;
+        if fill.recover > 0 {
+            self.pcm.clear();
+            self.decoder.recover(payload, length(fill.recover), &mut self.pcm);
+            self.hear(time, arrived, true);
+            counters.fec_recovered.add(1);
+        }
+    }
+
+    /// Passes on what is in `pcm`.
+    fn hear(&mut self, time: u64, arrived: Instant, concealed: bool) {
+        self.heard.push(time, &self.pcm, arrived, concealed);
+        self.jitter.push(&self.pcm);
+    }
+
+    fn silence(&mut self, mut time: u64, mut samples: u64, now: Instant) {
+        while samples > 0 {
+            let piece = length(samples).min(SILENCE.len());
+            self.heard.push(time, &SILENCE[..piece], now, false);
+            self.jitter.push(&SILENCE[..piece]);
+            time += piece as u64;
+            samples -= piece as u64;
+        }
+    }
+
+    fn tell(&mut self, counters: &Counters) {
+        counters.heard_dropped.add(self.heard.dropped() - self.told_dropped);
+        self.told_dropped = self.heard.dropped();
+        counters.underruns.add(self.jitter.underruns() - self.told_underruns);
+        self.told_underruns = self.jitter.underruns();
+    }
+}
+
+fn length(samples: u64) -> usize {
+    usize::try_from(samples).expect("a gap is at most two seconds long")
+}
+
+fn is_quiet(samples: &[f32]) -> bool {
+    let energy: f32 = samples.iter().map(|sample| sample * sample).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a packet has at most 5760 samples")]
+    let count = samples.len() as f32;
+    energy < QUIET_POWER * count
+}
+
+#[cfg(test)]
+#[path = "inbound_tests.rs"]
+mod tests;

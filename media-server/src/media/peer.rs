@@ -1,0 +1,184 @@
+//! One peer on a media worker: its connection, what it says and what it hears.
+//!
+//! Sans-IO: a worker drives it with datagrams and ticks, a test with the same and a clock of its
+//! own. After every `handle_…` or `tick`, [`Peer::poll`] until it returns `None`.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::frames::PLAYOUT_SAMPLES;
+use super::inbound::Inbound;
+use super::mixer::Mixer;
+use super::outbound::{Outbound, Progress};
+use super::stats::Counters;
+use super::{CloseReason, PeerId};
+use crate::transport::{ClosedBy, Output, PeerConnection, TransportError};
+
+/// What comes out of a peer.
+#[derive(Debug)]
+pub enum PeerOutput {
+    /// A datagram to send.
+    Transmit {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: BytesMut,
+    },
+    /// Media flows.
+    Connected,
+    /// The peer is gone; remove it.
+    Closed(CloseReason),
+}
+
+/// A packet's place on the listener's track, and what it did to the utterances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// RTP timestamp of the packet.
+    pub rtp_timestamp: u32,
+    /// Which utterance it begins or ends.
+    pub progress: Progress,
+}
+
+/// One peer.
+pub struct Peer {
+    id: PeerId,
+    connection: PeerConnection,
+    inbound: Option<Inbound>,
+    outbound: Option<Outbound>,
+    /// When the last datagram came, or the peer was made.
+    heard_from: Instant,
+    timeout: Duration,
+}
+
+impl Peer {
+    /// A peer that has just been answered; `inbound` when it speaks, `outbound` when it listens.
+    #[must_use]
+    pub fn new(
+        now: Instant,
+        id: PeerId,
+        connection: PeerConnection,
+        inbound: Option<Inbound>,
+        outbound: Option<Outbound>,
+        timeout: Duration,
+    ) -> Self {
+        Self { id, connection, inbound, outbound, heard_from: now, timeout }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Whether media flows.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_connected()
+    }
+
+    /// Whether anything came from it lately.
+    #[must_use]
+    pub fn is_alive(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard_from) < self.timeout / 3
+    }
+
+    /// Takes a datagram.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.heard_from = now;
+        self.connection.handle_datagram(now, from, datagram);
+    }
+
+    /// Runs the connection's timers.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.connection.handle_timeout(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        self.connection.poll_timeout()
+    }
+
+    /// The next thing that happened. Packets that arrived are decoded on the way.
+    pub fn poll(&mut self, now: Instant, counters: &Counters) -> Option<PeerOutput> {
+        while let Some(output) = self.connection.poll() {
+            match output {
+                Output::Transmit { to, bytes } => return Some(PeerOutput::Transmit { to, bytes }),
+                Output::Rtp(packet) => {
+                    if let Some(inbound) = self.inbound.as_mut() {
+                        inbound.packet(packet, counters);
+                    }
+                }
+                Output::Connected => return Some(PeerOutput::Connected),
+                Output::Closed(by) => return Some(PeerOutput::Closed(by.into())),
+            }
+        }
+        // Also the time that a peer has to connect at all.
+        (now.saturating_duration_since(self.heard_from) >= self.timeout)
+            .then_some(PeerOutput::Closed(CloseReason::ConnectionLost))
+    }
+
+    /// First half of a tick: what the peer said. False when its original is silent.
+    pub fn listen_to(
+        &mut self,
+        now: Instant,
+        block: &mut [f32; PLAYOUT_SAMPLES],
+        counters: &Counters,
+    ) -> bool {
+        match self.inbound.as_mut() {
+            Some(inbound) if self.connection.is_connected() => {
+                inbound.tick(now, counters);
+                inbound.pull_original(block)
+            }
+            _ => false,
+        }
+    }
+
+    /// Second half of a tick: what the peer hears. `None` when it does not listen (yet).
+    ///
+    /// # Errors
+    /// [`TransportError::Stack`] when the encoder or the connection fails.
+    pub fn speak_to<'a>(
+        &mut self,
+        now: Instant,
+        tick: u64,
+        original: impl Fn(PeerId) -> Option<&'a [f32; PLAYOUT_SAMPLES]>,
+        counters: &Counters,
+    ) -> Result<Option<Sent>, TransportError> {
+        if !self.connection.is_connected() {
+            return Ok(None);
+        }
+        let Some(outbound) = self.outbound.as_mut() else {
+            return Ok(None);
+        };
+        let id = self.id;
+        let (packet, progress) = outbound.tick(tick, |source| {
+            // Nobody hears themselves, whatever the routes say.
+            if source == id { None } else { original(source) }
+        })?;
+        self.connection.send_rtp(now, packet)?;
+        counters.packets_out.add(1);
+        Ok(Some(Sent { rtp_timestamp: packet.timestamp, progress }))
+    }
+
+    /// The levels of the originals that it hears, when it listens.
+    pub fn mixer(&mut self) -> Option<&mut Mixer> {
+        self.outbound.as_mut().map(Outbound::mixer)
+    }
+
+    /// Says goodbye; what is to be sent comes out of [`poll`](Self::poll).
+    pub fn close(&mut self) {
+        self.connection.close();
+    }
+}
+
+impl From<ClosedBy> for CloseReason {
+    fn from(by: ClosedBy) -> Self {
+        match by {
+            ClosedBy::Peer => Self::RemoteClosed,
+            ClosedBy::Ice => Self::ConnectionLost,
+            ClosedBy::Failure => Self::Failed,
+        }
+    }
+}

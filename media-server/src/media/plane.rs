@@ -1,0 +1,234 @@
+//! The handle of the media workers: binds their sockets, starts their threads, sends them peers.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, TrySendError};
+use rustix::event::{EventfdFlags, eventfd};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::frames::{heard_ring, playout_ring};
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::peer::Peer;
+use super::stats::{Counters, Stats};
+use super::worker::{Command, Worker};
+use super::{ConnectPeer, Connected, MediaConfig, Notice, PeerId};
+use crate::transport::{Flow, PeerConnection, TransportError, host_addresses};
+
+/// Frames of 20 ms that a heard ring holds: 5 s. A recogniser farther behind loses the newest.
+const HEARD_FRAMES: usize = 250;
+/// Frames of 20 ms that a playout ring holds: 2 s, so that little is left to say when an utterance
+/// is cut short.
+const PLAYOUT_FRAMES: usize = 100;
+/// Commands that wait for a worker. A worker takes all of them within a tick, so a full channel
+/// means that it is stuck: the command fails.
+const COMMANDS: usize = 1_024;
+/// Receive buffer of a socket: packets of a hundred peers over a few hundred milliseconds.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// Handle of all media workers; cheap to clone. Dropping the last one stops them.
+#[derive(Clone)]
+pub struct MediaPlane {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    workers: Vec<Handle>,
+    config: MediaConfig,
+}
+
+/// One worker, seen from outside.
+struct Handle {
+    /// `None` only while the worker is being stopped.
+    commands: Option<Sender<Command>>,
+    wake: Arc<OwnedFd>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+    candidates: Vec<SocketAddr>,
+}
+
+impl MediaPlane {
+    /// Binds the sockets and starts the workers.
+    ///
+    /// # Errors
+    /// [`TransportError::Bind`] when a port is taken, [`TransportError::Stack`] when the system
+    /// gives no thread or no list of addresses.
+    pub fn start(config: MediaConfig, notices: Sender<Notice>) -> Result<Self, TransportError> {
+        let addresses = announced(&config)?;
+        let mut workers = Vec::new();
+        for index in 0..config.workers.max(1) {
+            workers.push(Handle::start(&config, index, &addresses, notices.clone())?);
+        }
+        Ok(Self { shared: Arc::new(Shared { workers, config }) })
+    }
+
+    /// Answers an offer and hands the peer to its room's worker.
+    ///
+    /// Never waits: the offer is judged and the answer made on the caller's thread (a millisecond
+    /// or two of computing), and the worker learns of the peer through its command channel. It is
+    /// fit to be called from asynchronous code, or inside `spawn_blocking` where that millisecond
+    /// matters. [`Notice::PeerConnected`] follows when media flows, [`Notice::PeerClosed`] when the
+    /// peer is gone, also when it never connects.
+    ///
+    /// # Errors
+    /// [`TransportError::BadSdp`] and [`TransportError::Unacceptable`] for the offer,
+    /// [`TransportError::WorkerBusy`] when the worker takes no commands,
+    /// [`TransportError::Stack`] when the WebRTC stack or the codec refuses.
+    pub fn connect(&self, request: &ConnectPeer) -> Result<Connected, TransportError> {
+        let workers = &self.shared.workers;
+        let index = usize::try_from(request.room % workers.len() as u64)
+            .expect("the remainder is an index of the workers");
+        let worker = &workers[index];
+        let now = Instant::now();
+        let wanted = Flow { speak: request.speak, listen: request.listen };
+        let (connection, answer) =
+            PeerConnection::accept(now, &request.offer_sdp, wanted, &worker.candidates)?;
+        let (heard_writer, heard) = heard_ring(HEARD_FRAMES);
+        let (playout, playout_reader) = playout_ring(PLAYOUT_FRAMES);
+        let inbound = answer.flow.speak.then(|| Inbound::new(heard_writer)).transpose()?;
+        let outbound = answer.flow.listen.then(|| Outbound::new(playout_reader)).transpose()?;
+        let timeout = self.shared.config.peer_timeout;
+        let peer = Peer::new(now, request.peer, connection, inbound, outbound, timeout);
+        worker.command(Command::Add(Box::new(peer), answer.ice_ufrag.clone()))?;
+        Ok(Connected {
+            answer_sdp: answer.sdp,
+            ice_ufrag: answer.ice_ufrag,
+            track_mid: answer.mid,
+            heard,
+            playout,
+        })
+    }
+
+    /// Ends a peer; [`Notice::PeerClosed`] confirms it. Nothing happens when there is none.
+    pub fn disconnect(&self, peer: PeerId) {
+        self.broadcast(|| Command::Remove(peer));
+    }
+
+    /// `listener` hears the original sound of `source` at `gain` (1 is as it came) from now on,
+    /// instead of what was set before for the two. With `duck` it goes down to
+    /// [`super::mixer::DUCKED`] of that while an interpretation plays. Both must be of one room;
+    /// the listener must be connected already ([`connect`](Self::connect) has returned), the
+    /// source may come later. Nobody hears themselves.
+    pub fn set_route(&self, listener: PeerId, source: PeerId, gain: f32, duck: bool) {
+        self.broadcast(|| Command::SetRoute { listener, source, gain, duck });
+    }
+
+    /// `listener` hears the original sound of `source` no more.
+    pub fn clear_route(&self, listener: PeerId, source: PeerId) {
+        self.broadcast(|| Command::ClearRoute { listener, source });
+    }
+
+    /// What all workers counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(self.shared.workers.iter().map(|worker| worker.counters.as_ref()))
+    }
+
+    /// The addresses that worker 0 offers as candidates.
+    #[must_use]
+    pub fn candidates(&self) -> &[SocketAddr] {
+        &self.shared.workers[0].candidates
+    }
+
+    fn broadcast(&self, command: impl Fn() -> Command) {
+        for worker in &self.shared.workers {
+            if let Err(error) = worker.command(command()) {
+                tracing::error!(%error, "a command was lost");
+            }
+        }
+    }
+}
+
+impl Handle {
+    fn start(
+        config: &MediaConfig,
+        index: usize,
+        addresses: &[IpAddr],
+        notices: Sender<Notice>,
+    ) -> Result<Self, TransportError> {
+        let failed = |error: std::io::Error| TransportError::Stack(error.to_string());
+        let offset = u16::try_from(index).unwrap_or(u16::MAX);
+        let port = if config.port == 0 { 0 } else { config.port.saturating_add(offset) };
+        let address = SocketAddr::new(config.bind, port);
+        let socket = bind(address).map_err(|source| TransportError::Bind { address, source })?;
+        let port = socket.local_addr().map_err(failed)?.port();
+        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+            .map_err(|error| failed(error.into()))?;
+        let wake = Arc::new(wake);
+        let (commands, receiver) = crossbeam_channel::bounded(COMMANDS);
+        let counters = Arc::new(Counters::default());
+        let worker =
+            Worker::new(socket, Arc::clone(&wake), receiver, notices, Arc::clone(&counters));
+        let thread = std::thread::Builder::new()
+            .name(format!("media-{index}"))
+            .spawn(move || worker.run())
+            .map_err(failed)?;
+        Ok(Self {
+            commands: Some(commands),
+            wake,
+            counters,
+            thread: Some(thread),
+            candidates: addresses.iter().map(|address| SocketAddr::new(*address, port)).collect(),
+        })
+    }
+
+    fn command(&self, command: Command) -> Result<(), TransportError> {
+        let commands = self.commands.as_ref().ok_or(TransportError::WorkerBusy)?;
+        commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => TransportError::WorkerBusy,
+        })?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        // Fails only when the counter is full, and then the worker is awake.
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.commands = None;
+        self.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a media worker had panicked");
+        }
+    }
+}
+
+/// The addresses to offer: what the operator said, else what we bind to, else all we have.
+fn announced(config: &MediaConfig) -> Result<Vec<IpAddr>, TransportError> {
+    if !config.announce.is_empty() {
+        return Ok(config.announce.clone());
+    }
+    if !config.bind.is_unspecified() {
+        return Ok(vec![config.bind]);
+    }
+    let mut addresses =
+        host_addresses().map_err(|error| TransportError::Stack(error.to_string()))?;
+    if config.bind.is_ipv4() {
+        addresses.retain(IpAddr::is_ipv4);
+    }
+    Ok(addresses)
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // The system gives what `net.core.rmem_max` allows.
+    if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES) {
+        tracing::warn!(%error, "receive buffer stays small");
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}

@@ -1,0 +1,391 @@
+//! The loop of a media worker: one thread, one socket, its peers, no locks.
+//!
+//! It sleeps until a datagram, a command, the next tick or a timer of a peer is due. Everything
+//! that thinks about time is below it and gets the instant as an argument.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::demux::Demux;
+use super::frames::PLAYOUT_SAMPLES;
+use super::peer::{Peer, PeerOutput, Sent};
+use super::stats::Counters;
+use super::{CloseReason, Notice, PeerId};
+
+/// Time between two packets of a track.
+pub const TICK: Duration = Duration::from_millis(20);
+/// Ticks a late worker catches up on; older ones are left out. A receiver has played silence by
+/// then, and a burst would only fill its jitter buffer.
+const CATCH_UP: u64 = 3;
+/// Datagrams that are read between two looks at the clock.
+const READ_BURST: usize = 64;
+/// Largest datagram that is read; longer ones are cut and then refused as damaged.
+const DATAGRAM_BYTES: usize = 2_048;
+
+/// What the house asks of a worker.
+pub enum Command {
+    /// Serve this peer, whose ICE user fragment is the text.
+    Add(Box<Peer>, String),
+    /// End this peer.
+    Remove(PeerId),
+    /// `listener` hears `source`.
+    SetRoute {
+        /// Who hears.
+        listener: PeerId,
+        /// Whom.
+        source: PeerId,
+        /// How loud.
+        gain: f32,
+        /// Quieter while an interpretation plays.
+        duck: bool,
+    },
+    /// `listener` hears `source` no more.
+    ClearRoute {
+        /// Who.
+        listener: PeerId,
+        /// Whom.
+        source: PeerId,
+    },
+}
+
+/// What a worker is made of.
+pub struct Worker {
+    socket: UdpSocket,
+    wake: Arc<OwnedFd>,
+    commands: Receiver<Command>,
+    notices: Sender<Notice>,
+    counters: Arc<Counters>,
+    peers: HashMap<PeerId, Peer>,
+    /// When each peer's timer is due.
+    timers: HashMap<PeerId, Instant>,
+    demux: Demux,
+    originals: Originals,
+    /// Peers of the tick in progress; kept for its memory.
+    order: Vec<PeerId>,
+    started: Instant,
+    /// Number of the next tick.
+    next_tick: u64,
+}
+
+/// The originals of one tick.
+#[derive(Default)]
+struct Originals {
+    blocks: Vec<[f32; PLAYOUT_SAMPLES]>,
+    used: HashMap<PeerId, usize>,
+}
+
+impl Originals {
+    fn get(&self, source: PeerId) -> Option<&[f32; PLAYOUT_SAMPLES]> {
+        self.used.get(&source).map(|index| &self.blocks[*index])
+    }
+
+    fn clear(&mut self) {
+        self.used.clear();
+    }
+
+    /// Keeps what `fill` writes when it returns true.
+    fn add(&mut self, source: PeerId, fill: impl FnOnce(&mut [f32; PLAYOUT_SAMPLES]) -> bool) {
+        let index = self.used.len();
+        if index == self.blocks.len() {
+            self.blocks.push([0.0; PLAYOUT_SAMPLES]);
+        }
+        if fill(&mut self.blocks[index]) {
+            self.used.insert(source, index);
+        }
+    }
+}
+
+impl Worker {
+    /// A worker that has not started. The socket must be non-blocking.
+    pub fn new(
+        socket: UdpSocket,
+        wake: Arc<OwnedFd>,
+        commands: Receiver<Command>,
+        notices: Sender<Notice>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            socket,
+            wake,
+            commands,
+            notices,
+            counters,
+            peers: HashMap::new(),
+            timers: HashMap::new(),
+            demux: Demux::default(),
+            originals: Originals::default(),
+            order: Vec::new(),
+            started: Instant::now(),
+            next_tick: 0,
+        }
+    }
+
+    /// Runs until the plane is dropped, then says goodbye to every peer.
+    pub fn run(mut self) {
+        let mut datagram = [0; DATAGRAM_BYTES];
+        loop {
+            if self.obey() {
+                break;
+            }
+            self.read(&mut datagram);
+            self.run_timers(Instant::now());
+            self.run_ticks();
+            self.sleep();
+        }
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.farewell(id, CloseReason::Requested);
+        }
+    }
+
+    /// Carries out commands; true when there will be no more.
+    fn obey(&mut self) -> bool {
+        // The counter must be read to fall silent; it may be zero already.
+        let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Add(peer, ufrag)) => {
+                    let id = peer.id();
+                    self.farewell(id, CloseReason::Requested);
+                    self.demux.insert(id, ufrag);
+                    self.peers.insert(id, *peer);
+                    self.counters.peers.store(self.peers.len() as u64, Ordering::Relaxed);
+                    self.with(id, |_| ());
+                }
+                Ok(Command::Remove(id)) => self.farewell(id, CloseReason::Requested),
+                Ok(Command::SetRoute { listener, source, gain, duck }) => {
+                    if let Some(mixer) = self.peers.get_mut(&listener).and_then(Peer::mixer)
+                        && listener != source
+                    {
+                        mixer.set_route(source, gain, duck);
+                    }
+                }
+                Ok(Command::ClearRoute { listener, source }) => {
+                    if let Some(mixer) = self.peers.get_mut(&listener).and_then(Peer::mixer) {
+                        mixer.clear_route(source);
+                    }
+                }
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => return true,
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8; DATAGRAM_BYTES]) {
+        for _ in 0..READ_BURST {
+            let (length, from) = match self.socket.recv_from(buffer) {
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // An ICMP answer to something sent earlier; it concerns one peer at most.
+                    tracing::debug!(%error, "socket");
+                    continue;
+                }
+            };
+            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+            let now = Instant::now();
+            self.counters.datagrams_in.add(1);
+            let datagram = &buffer[..length];
+            let peers = &self.peers;
+            let is_alive = |id| peers.get(&id).is_some_and(|peer: &Peer| peer.is_alive(now));
+            match self.demux.route(from, datagram, is_alive) {
+                Some(id) => self.with(id, |peer| peer.handle_datagram(now, from, datagram)),
+                None => self.counters.garbage.add(1),
+            }
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        self.order.clear();
+        self.order.extend(self.timers.iter().filter(|(_, due)| **due <= now).map(|(id, _)| *id));
+        for index in 0..self.order.len() {
+            let id = self.order[index];
+            self.with(id, |peer| peer.handle_timeout(now));
+        }
+    }
+
+    fn run_ticks(&mut self) {
+        loop {
+            let now = Instant::now();
+            let elapsed = now.saturating_duration_since(self.started);
+            let current = u64::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+            if current < self.next_tick {
+                return;
+            }
+            let behind = current - self.next_tick;
+            if behind > CATCH_UP {
+                self.counters.ticks_skipped.add(behind - CATCH_UP);
+                self.next_tick = current - CATCH_UP;
+            }
+            let lateness = now.saturating_duration_since(self.deadline());
+            self.counters.tick_lateness.record(lateness);
+            self.tick(now);
+            self.next_tick += 1;
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let tick = self.next_tick;
+        let mut originals = std::mem::take(&mut self.originals);
+        originals.clear();
+        self.order.clear();
+        self.order.extend(self.peers.keys());
+        for index in 0..self.order.len() {
+            let id = self.order[index];
+            let counters = Arc::clone(&self.counters);
+            self.with(id, |peer| {
+                originals.add(id, |block| peer.listen_to(now, block, &counters));
+            });
+        }
+        for index in 0..self.order.len() {
+            let id = self.order[index];
+            let counters = Arc::clone(&self.counters);
+            let mut outcome = Ok(None);
+            self.with(id, |peer| {
+                outcome = peer.speak_to(now, tick, |source| originals.get(source), &counters);
+            });
+            match outcome {
+                Ok(Some(sent)) => self.tell_progress(id, sent),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(peer = id.0, %error, "peer failed");
+                    self.farewell(id, CloseReason::Failed);
+                }
+            }
+        }
+        self.originals = originals;
+    }
+
+    fn tell_progress(&self, peer: PeerId, sent: Sent) {
+        let now = Instant::now();
+        if let Some(utterance) = sent.progress.spoken {
+            let rtp_timestamp = sent.rtp_timestamp;
+            self.tell(Notice::Spoken { peer, utterance, rtp_timestamp, sent: now });
+        }
+        if let Some(utterance) = sent.progress.finished {
+            self.tell(Notice::Finished { peer, utterance, sent: now });
+        }
+    }
+
+    /// Does something with a peer and sends what comes of it. A peer that panics is ended, like
+    /// one that fails; the others go on.
+    fn with(&mut self, id: PeerId, act: impl FnOnce(&mut Peer)) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let now = Instant::now();
+        let mut closed = None;
+        let mut connected = false;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            act(peer);
+            while let Some(output) = peer.poll(now, &self.counters) {
+                match output {
+                    PeerOutput::Transmit { to, bytes } => {
+                        send(&self.socket, to, &bytes, &self.counters);
+                    }
+                    PeerOutput::Connected => connected = true,
+                    PeerOutput::Closed(reason) => {
+                        closed = Some(reason);
+                        break;
+                    }
+                }
+            }
+            peer.poll_timeout()
+        }));
+        match outcome {
+            Ok(Some(due)) => {
+                self.timers.insert(id, due);
+            }
+            Ok(None) => {
+                self.timers.remove(&id);
+            }
+            Err(_) => {
+                tracing::error!(peer = id.0, "the state machine of a peer panicked");
+                self.remove(id, CloseReason::Failed);
+                return;
+            }
+        }
+        if connected {
+            self.tell(Notice::PeerConnected { peer: id });
+        }
+        if let Some(reason) = closed {
+            self.farewell(id, reason);
+        }
+    }
+
+    /// Says goodbye to a peer and removes it.
+    fn farewell(&mut self, id: PeerId, reason: CloseReason) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let now = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            peer.close();
+            while let Some(output) = peer.poll(now, &self.counters) {
+                match output {
+                    PeerOutput::Transmit { to, bytes } => {
+                        send(&self.socket, to, &bytes, &self.counters);
+                    }
+                    PeerOutput::Connected => {}
+                    PeerOutput::Closed(_) => break,
+                }
+            }
+        }));
+        let reason = if outcome.is_ok() { reason } else { CloseReason::Failed };
+        self.remove(id, reason);
+    }
+
+    fn remove(&mut self, id: PeerId, reason: CloseReason) {
+        self.demux.remove(id);
+        self.timers.remove(&id);
+        self.peers.remove(&id);
+        self.counters.peers.store(self.peers.len() as u64, Ordering::Relaxed);
+        if reason == CloseReason::Failed {
+            self.counters.peers_failed.add(1);
+        }
+        self.tell(Notice::PeerClosed { peer: id, reason });
+    }
+
+    fn tell(&self, notice: Notice) {
+        if self.notices.try_send(notice).is_err() {
+            self.counters.notices_dropped.add(1);
+            tracing::warn!("the house does not take notices fast enough; one is dropped");
+        }
+    }
+
+    /// When the next tick is due.
+    fn deadline(&self) -> Instant {
+        let ticks = u32::try_from(self.next_tick).unwrap_or(u32::MAX);
+        self.started + TICK * ticks
+    }
+
+    fn sleep(&self) {
+        let due = self.timers.values().copied().fold(self.deadline(), Instant::min);
+        let wait = due.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            return;
+        }
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.min(TICK).subsec_nanos()) };
+        let mut sources =
+            [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
+        // Interrupted or not, the loop looks at everything.
+        let _ = poll(&mut sources, Some(&timeout));
+    }
+}
+
+fn send(socket: &UdpSocket, to: SocketAddr, bytes: &[u8], counters: &Counters) {
+    let is_v6 = socket.local_addr().is_ok_and(|local| local.is_ipv6());
+    let to = match to {
+        SocketAddr::V4(v4) if is_v6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        other => other,
+    };
+    if let Err(error) = socket.send_to(bytes, to) {
+        // A full send buffer or an unreachable candidate: a lost datagram like any other.
+        counters.send_errors.add(1);
+        tracing::trace!(%error, %to, "datagram not sent");
+    }
+}
