@@ -7,6 +7,7 @@ import os
 import random
 
 import pytest
+
 from harness import recogniser
 from harness.server import Server, program
 

@@ -5,6 +5,7 @@ import asyncio
 
 import numpy as np
 import pytest
+
 from harness import prompts, recogniser, scoring, signals
 from harness.peer import Peer, rtp_after
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,6 +45,7 @@ class Turn:
     def spoken(self) -> list[Event]:
         return [event for event in self.events if event.type == "utterance.spoken"]
 
+    @cached_property
     def heard_text(self) -> str:
         """What an independent recogniser makes of the received track."""
         return recogniser.transcribe(self.heard, self.prompt.reference_language)

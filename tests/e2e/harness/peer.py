@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import aioice.ice
 import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
@@ -21,6 +22,9 @@ FRAME_SAMPLES = SAMPLE_RATE // 50
 RTCP_PACKET_TYPES = range(192, 224)
 # -40 dBFS: well under speech, well over what a codec makes of silence.
 AUDIBLE_PEAK = 330
+
+# Calls stay on this machine: without this, aioice offers every address but the loopback one.
+aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
 # Takes an SDP offer, gives the answer.
 Answerer = Callable[[str], Awaitable[str]]

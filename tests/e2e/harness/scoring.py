@@ -14,11 +14,13 @@ from num2words import num2words
 
 def normalise(text: str, language: str) -> str:
     """Lower case, numbers in words, no accents, no punctuation, single spaces."""
-    text = re.sub(r"\d+", lambda match: f" {num2words(int(match[0]), lang=language)} ", text.lower())
+    text = re.sub(
+        r"\d+", lambda match: f" {num2words(int(match[0]), lang=language)} ", text.lower()
+    )
     letters = unicodedata.normalize("NFD", text)
     letters = "".join(c for c in letters if not unicodedata.combining(c))
     # An apostrophe joins ("don't"), everything else that is no letter separates.
-    letters = re.sub(r"['’]", "", letters)
+    letters = re.sub("['\u2019]", "", letters)
     return " ".join(re.sub(r"[^\w]+|_", " ", letters).split())
 
 
