@@ -29,17 +29,17 @@ retry() {
     return 1
 }
 
-# python_env REQUIREMENTS: makes a virtual environment with those pins once and prints its folder.
+# python_env NAME REQUIREMENTS: makes a virtual environment with those pins once and prints its folder.
 # The folder's name carries the hash of the pins and of the interpreter, so that a change of either
 # makes a new one; the marker is written last, so that an interrupted one is made again.
 python_env() {
-    local requirements="$1" key folder
+    local name="$1" requirements="$2" key folder
     command -v python3 >/dev/null || die "python3 is missing: run 'make setup'"
     key="$({
         cat "$requirements"
         python3 -c 'import sys; print(sys.version, sys.executable)'
     } | sha256sum | cut -c1-16)"
-    folder="$CACHE/python/$(basename "${requirements%.txt}")-$key"
+    folder="$CACHE/python/$name-$key"
     mkdir -p "$CACHE/python"
     (
         flock 9

@@ -13,7 +13,7 @@ done
 cargo fmt --all --check
 cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
-tools="$(python_env scripts/tools.txt)"
+tools="$(python_env tools scripts/tools.txt)"
 "$tools/bin/shellcheck" --external-sources scripts/*.sh .ci/run
 "$tools/bin/actionlint" -color=false
 "$tools/bin/ruff" check --quiet tests scripts

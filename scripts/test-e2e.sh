@@ -9,7 +9,7 @@ cd "$ROOT"
 program="${1:?usage: test-e2e.sh PROGRAM [PYTEST ARGUMENTS]}"
 shift
 [ -x "$program" ] || die "no program at $program: run 'make build'"
-env="$(python_env tests/e2e/requirements.txt)"
+env="$(python_env e2e tests/e2e/requirements.txt)"
 
 export DRAGOMAN_PROGRAM="$program"
 export PYTHONDONTWRITEBYTECODE=1

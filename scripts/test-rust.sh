@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 
 if ! command -v cargo-nextest >/dev/null; then
-    if tools="$(python_env scripts/tools.txt)"; then
+    if tools="$(python_env tools scripts/tools.txt)"; then
         PATH="$tools/bin:$PATH"
     fi
 fi
