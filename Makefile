@@ -76,6 +76,10 @@ test-e2e: models ## Whole calls alone: aiortc peers against the running server
 bench-lag: models ## Lag of whole calls, and the recogniser beside faster-whisper
 	@scripts/bench-lag.sh "$(DRAGOMAN)" $(ARGS)
 
+.PHONY: quality
+quality: models ## Word error rates and chrF on recordings in five languages
+	@scripts/quality.sh "$(DRAGOMAN)" $(ARGS)
+
 .PHONY: bench
 bench: setup ## Criterion benchmarks of the hot paths
 	cargo bench --locked -p benches $(ARGS)

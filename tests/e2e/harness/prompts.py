@@ -19,7 +19,13 @@ SAMPLE_RATE = 48_000
 G722_BYTES_PER_SECOND = 8_000
 
 SOUNDS = Path("/usr/share/asterisk/sounds")
-FOLDERS = {"en": "en_US_f_Allison", "es": "es_MX_f_Allison"}
+FOLDERS = {
+    "en": "en_US_f_Allison",
+    "es": "es_MX_f_Allison",
+    "fr": "fr_CA_f_June",
+    "it": "it_IT_m_Carlo",
+    "ru": "ru_RU_f_IvrvoiceRU",
+}
 TEXTS = "/usr/share/doc/asterisk-core-sounds-{0}/core-sounds-{0}.txt.gz"
 
 SHORTEST_S, LONGEST_S = 2.0, 6.0
@@ -87,7 +93,7 @@ def pool(language: str, reference_language: str) -> tuple[Prompt, ...]:
 
 def _is_scorable(prompt: Prompt) -> bool:
     pair = (prompt.text, prompt.reference)
-    english = texts("en")[prompt.name].lower()
+    english = texts("en").get(prompt.name, "").lower()
     return (
         prompt.path.exists()
         and SHORTEST_S <= prompt.duration_s <= LONGEST_S
