@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import re
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -36,6 +37,8 @@ FEWEST_WORDS = 4
 JARGON = ("pound", "hash", "star ", "pbx", "ivr", "pin", "envelope", "login", "unmute", "party")
 # Marks of prompts that are not a whole sentence, or not speech alone.
 FRAGMENT_MARKS = ("...", "[", "(", "*", "#", ":")
+# In some Italian texts a question mark stands where an accented letter was.
+LOST_LETTER = re.compile(r"\?(?!$)")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def _is_scorable(prompt: Prompt) -> bool:
         and SHORTEST_S <= prompt.duration_s <= LONGEST_S
         and all(len(text.split()) >= FEWEST_WORDS for text in pair)
         and not any(mark in text for text in pair for mark in FRAGMENT_MARKS)
+        and not any(LOST_LETTER.search(text) for text in pair)
         and not any(word in english for word in JARGON)
     )
 
