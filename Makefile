@@ -1,0 +1,91 @@
+# The one door to everything: people and CI call the same targets. `make` alone lists them.
+#
+# Every target starts from a bare Debian 12 machine with Rust, Node, Python and git; what is there
+# already is only looked at, so a second call costs next to nothing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Targets share one target directory, one model cache and two cores: side by side they only collide.
+.NOTPARALLEL:
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dragoman
+# Outside the working tree, so that a fresh clone finds the dependencies already built.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export DRAGOMAN_MODELS ?= $(CACHE)/models
+
+DRAGOMAN := $(CARGO_TARGET_DIR)/release/dragoman
+# One profile for programs and tests: see docs/decisions/0005-one-release-profile.md.
+CARGO_ARGS := --release --locked --workspace
+
+# Arguments for the programs behind `run`, `demo`, `test-e2e` and the benchmarks, for example
+# `make run ARGS="--http 127.0.0.1:9000"` or `make test-e2e ARGS="-k silence"`.
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^## / { printf "\n%s\n", substr($$0, 4) } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Use
+
+.PHONY: run
+run: models ## Set up, fetch the weights, build, hold a self-check call, and serve
+	"$(DRAGOMAN)" serve --development --self-check $(ARGS)
+
+.PHONY: demo
+demo: models ## Set up, fetch the weights, build, hold the self-check call, and exit with its verdict
+	"$(DRAGOMAN)" self-check $(ARGS)
+
+## Prepare
+
+.PHONY: setup
+setup: ## Install the system packages that are missing (as root or through sudo)
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## Build the programs in release mode
+	cargo build $(CARGO_ARGS) --bins
+
+.PHONY: models
+models: build ## Fetch the weights that are missing (about 1.4 GB) and check their SHA-256
+	"$(DRAGOMAN)" models fetch
+
+## Check
+
+.PHONY: check
+check: lint test ## Everything CI runs
+
+.PHONY: lint
+lint: setup ## Formatting, clippy, shell scripts and workflows
+	@scripts/lint.sh
+
+.PHONY: test
+test: test-rust test-e2e ## All tests: units, parity with the reference models, whole calls
+
+.PHONY: test-rust
+test-rust: models ## Rust tests alone
+	@scripts/test-rust.sh $(CARGO_ARGS)
+
+.PHONY: test-e2e
+test-e2e: models ## Whole calls alone: aiortc peers against the running server
+	@scripts/test-e2e.sh "$(DRAGOMAN)" $(ARGS)
+
+## Measure
+
+.PHONY: bench-lag
+bench-lag: models ## Lag of whole calls, and the recogniser beside faster-whisper
+	@scripts/bench-lag.sh "$(DRAGOMAN)" $(ARGS)
+
+.PHONY: quality
+quality: models ## Word error rates and chrF on recordings in five languages
+	@scripts/quality.sh "$(DRAGOMAN)" $(ARGS)
+
+.PHONY: bench
+bench: setup ## Criterion benchmarks of the hot paths
+	cargo bench --locked -p benches $(ARGS)
+
+## Clean up
+
+.PHONY: clean-cache
+clean-cache: ## Remove built programs and Python environments from the cache; the weights stay
+	rm -rf "$(CARGO_TARGET_DIR)" "$(CACHE)/python"

@@ -1,0 +1,42 @@
+"""What all end-to-end tests share: one seed, one server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+
+import pytest
+
+from harness import recogniser
+from harness.server import Server, program
+
+SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
+
+
+def pytest_report_header() -> list[str]:
+    return [
+        f"seed: {SEED} (SEED={SEED} draws the same prompts again)",
+        f"program: {program()}",
+        f"models: {recogniser.models()}",
+    ]
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    return SEED
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    """One server for the session, since loading its models takes a while."""
+    log = tmp_path_factory.mktemp("server") / "dragoman.log"
+    server = Server(log=log)
+    # The clients' clock readings are worth only what the scheduler lets them be on two busy cores.
+    # Not before the server runs, which would inherit it.
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    print(f"server log: {log}")
+    yield server
+    assert server.is_running, f"the server died; see {log}"
+    assert server.stop() == 0, f"the server did not end cleanly; see {log}"
