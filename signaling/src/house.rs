@@ -91,6 +91,16 @@ pub trait House: Send + Sync + 'static {
         offer_sdp: String,
     ) -> impl Future<Output = Result<NewSession, HouseError>> + Send;
 
+    /// The entity tag of a session, without quotes, so that a stale `PATCH` is refused. `None`
+    /// from a house that keeps no such record: then every tag is accepted.
+    ///
+    /// # Errors
+    /// [`HouseError::NoSuchRoom`] or [`HouseError::NoSuchSession`].
+    fn session_etag(&self, room: &str, session: &str) -> Result<Option<String>, HouseError> {
+        let _ = (room, session);
+        Ok(None)
+    }
+
     /// Ends a session.
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError>;
 

@@ -1,0 +1,166 @@
+//! Request bodies: their content type, their size, the time they may take, and their syntax. Each
+//! failure is a problem of its own.
+
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use http_body_util::LengthLimitError;
+use serde::de::DeserializeOwned;
+
+use crate::problem::{ApiError, Kind};
+use crate::validate;
+
+/// Largest JSON body, bytes.
+pub(crate) const MAX_JSON: usize = 64 * 1024;
+/// Largest SDP body, bytes; a browser's offer is 5 to 10 KiB.
+pub(crate) const MAX_SDP: usize = 64 * 1024;
+/// Time for a body to arrive: a client that trickles bytes must not hold a connection.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A JSON body.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        require_media_type(request.headers(), "application/json")?;
+        let body = read(request, MAX_JSON).await?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            let kind = match error.classify() {
+                serde_json::error::Category::Data => Kind::InvalidField,
+                _ => Kind::BadJson,
+            };
+            ApiError::new(kind, error.to_string())
+        })
+    }
+}
+
+/// An SDP offer.
+pub(crate) struct SdpBody(pub(crate) String);
+
+impl<S: Send + Sync> FromRequest<S> for SdpBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        require_media_type(request.headers(), "application/sdp")?;
+        let body = read(request, MAX_SDP).await?;
+        let text = String::from_utf8(body)
+            .map_err(|_| ApiError::new(Kind::BadSdp, "the offer is not UTF-8 text"))?;
+        if text.trim().is_empty() {
+            return Err(ApiError::new(Kind::BadSdp, "the body is empty: send the SDP offer in it"));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// A fragment with ICE candidates (RFC 8840 §9).
+pub(crate) struct SdpFragment(pub(crate) String);
+
+impl<S: Send + Sync> FromRequest<S> for SdpFragment {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        require_media_type(request.headers(), "application/trickle-ice-sdpfrag")?;
+        let body = read(request, MAX_SDP).await?;
+        let text = String::from_utf8(body)
+            .map_err(|_| ApiError::new(Kind::BadFragment, "the fragment is not UTF-8 text"))?;
+        let is_sdp = |line: &str| {
+            let mut bytes = line.bytes();
+            bytes.next().is_some_and(|byte| byte.is_ascii_lowercase()) && bytes.next() == Some(b'=')
+        };
+        if text.trim().is_empty() || !text.lines().filter(|line| !line.is_empty()).all(is_sdp) {
+            return Err(ApiError::new(
+                Kind::BadFragment,
+                "a fragment is lines such as `a=mid:0` and `a=candidate:…`",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// The room in the path; a name that no room can have is not found.
+pub(crate) struct RoomPath(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for RoomPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(room) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| no_such_room("the path is not UTF-8"))?;
+        validate::room_name(&room).map_err(|detail| no_such_room(&detail))?;
+        Ok(Self(room))
+    }
+}
+
+/// The room and the session in the path.
+pub(crate) struct SessionPath {
+    pub(crate) room: String,
+    pub(crate) session: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((room, session)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| no_such_room("the path is not UTF-8"))?;
+        validate::room_name(&room).map_err(|detail| no_such_room(&detail))?;
+        if session.len() > 128 || !session.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ApiError::new(Kind::NoSuchSession, "no session has such an id"));
+        }
+        Ok(Self { room, session })
+    }
+}
+
+fn no_such_room(detail: &str) -> ApiError {
+    ApiError::new(Kind::NoSuchRoom, detail)
+}
+
+/// Parameters after the media type (`;charset=utf-8`) are allowed, another type is not.
+fn require_media_type(headers: &HeaderMap, expected: &str) -> Result<(), ApiError> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = given.and_then(|value| value.split(';').next()).map(str::trim);
+    match essence {
+        Some(essence) if essence.eq_ignore_ascii_case(expected) => Ok(()),
+        Some(essence) => Err(ApiError::new(
+            Kind::UnsupportedMediaType,
+            format!("the content type is {essence:?}: send {expected}"),
+        )),
+        None => Err(ApiError::new(
+            Kind::UnsupportedMediaType,
+            format!("there is no content type: send {expected}"),
+        )),
+    }
+}
+
+async fn read(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let too_large =
+        || ApiError::new(Kind::BodyTooLarge, format!("at most {limit} bytes are accepted here"));
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+        Ok(Err(_)) => Err(ApiError::new(Kind::BadRequest, "the body broke off")),
+        Err(_) => Err(ApiError::new(
+            Kind::RequestTimeout,
+            format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
+}

@@ -1,0 +1,146 @@
+//! The shapes of names and values that cross the border: a check per field, before the house sees
+//! it. What depends on the house (which languages exist, how many rooms there may be) is its own.
+
+use crate::wire::{CreateRoom, CreateToken};
+
+/// Most characters of a room's name.
+pub(crate) const MAX_ROOM_NAME: usize = 64;
+/// Most characters of an identity.
+pub(crate) const MAX_IDENTITY: usize = 64;
+/// Most characters of a display name.
+pub(crate) const MAX_DISPLAY_NAME: usize = 128;
+/// Most characters of a language tag (RFC 5646 §4.4.1).
+pub(crate) const MAX_LANGUAGE: usize = 35;
+/// Most languages a room may name.
+pub(crate) const MAX_LANGUAGES: usize = 64;
+/// Most participants a room may ask for.
+pub(crate) const MAX_PARTICIPANTS: usize = 10_000;
+/// Shortest lifetime of a token, seconds.
+pub(crate) const MIN_TTL_S: u64 = 10;
+/// Longest lifetime of a token, seconds: a week.
+pub(crate) const MAX_TTL_S: u64 = 7 * 24 * 3600;
+
+/// `[A-Za-z0-9_-]{1,64}`.
+pub(crate) fn room_name(name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if name.is_empty() || name.len() > MAX_ROOM_NAME || !name.chars().all(allowed) {
+        return Err("a room's name is 1 to 64 of A-Z, a-z, 0-9, _ and -".to_owned());
+    }
+    Ok(())
+}
+
+/// `[A-Za-z0-9_.@-]{1,64}`.
+pub(crate) fn identity(identity: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.@-".contains(c);
+    if identity.is_empty() || identity.len() > MAX_IDENTITY || !identity.chars().all(allowed) {
+        return Err("an identity is 1 to 64 of A-Z, a-z, 0-9, _, ., @ and -".to_owned());
+    }
+    Ok(())
+}
+
+/// 1 to 128 characters, none of them a control character.
+pub(crate) fn display_name(name: &str) -> Result<(), String> {
+    let length = name.chars().count();
+    if length == 0 || length > MAX_DISPLAY_NAME || name.chars().any(char::is_control) {
+        return Err("a display name is 1 to 128 characters without control characters".to_owned());
+    }
+    Ok(())
+}
+
+/// The shape of a BCP 47 tag: subtags of 1 to 8 letters or digits, the first of 2 to 8 letters.
+pub(crate) fn language(tag: &str) -> Result<(), String> {
+    let mut subtags = tag.split('-');
+    let primary = subtags.next().unwrap_or_default();
+    let well_formed = tag.len() <= MAX_LANGUAGE
+        && (2..=8).contains(&primary.len())
+        && primary.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && subtags.all(|subtag| {
+            (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric())
+        });
+    if well_formed {
+        Ok(())
+    } else {
+        Err("a language is a BCP 47 tag such as en, es or pt-BR".to_owned())
+    }
+}
+
+/// Every field of a request for a room.
+pub(crate) fn create_room(request: &CreateRoom) -> Result<(), String> {
+    if let Some(name) = &request.name {
+        room_name(name).map_err(|problem| format!("name: {problem}"))?;
+    }
+    if request.languages.len() > MAX_LANGUAGES {
+        return Err(format!("languages: at most {MAX_LANGUAGES} can be named"));
+    }
+    for tag in &request.languages {
+        language(tag).map_err(|problem| format!("languages: {problem}"))?;
+    }
+    if let Some(gain) = request.original_gain
+        && !(0.0..=1.0).contains(&gain)
+    {
+        return Err("original_gain: the gain is between 0 and 1".to_owned());
+    }
+    if let Some(participants) = request.max_participants
+        && !(1..=MAX_PARTICIPANTS).contains(&participants)
+    {
+        return Err(format!("max_participants: between 1 and {MAX_PARTICIPANTS}"));
+    }
+    Ok(())
+}
+
+/// Every field of a request for a token.
+pub(crate) fn create_token(request: &CreateToken) -> Result<(), String> {
+    identity(&request.identity).map_err(|problem| format!("identity: {problem}"))?;
+    if let Some(name) = &request.name {
+        display_name(name).map_err(|problem| format!("name: {problem}"))?;
+    }
+    language(&request.language).map_err(|problem| format!("language: {problem}"))?;
+    if let Some(ttl_s) = request.ttl_s
+        && !(MIN_TTL_S..=MAX_TTL_S).contains(&ttl_s)
+    {
+        return Err(format!("ttl_s: between {MIN_TTL_S} and {MAX_TTL_S} seconds"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_names_and_identities_keep_to_their_alphabets() {
+        for good in ["a", "room-1", "A_b-9", &"x".repeat(64)] {
+            assert!(room_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "ä", "a/b", "a.b", "..", "a\n", &"x".repeat(65)] {
+            assert!(room_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(identity("ana.b@example-1_x").is_ok());
+        for bad in ["", "a b", "é", "a:b", &"x".repeat(65)] {
+            assert!(identity(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn language_tags_have_the_shape_of_bcp_47() {
+        for good in ["en", "es", "pt-BR", "zh-Hant-TW", "yue", "de-CH-1996"] {
+            assert!(language(good).is_ok(), "{good}");
+        }
+        for bad in ["", "e", "12", "en_US", "en-", "-en", "en--US", "englishlanguage", "en-é"] {
+            assert!(language(bad).is_err(), "{bad:?}");
+        }
+        assert!(language(&format!("en{}", "-abcdefgh".repeat(4))).is_err());
+    }
+
+    #[test]
+    fn a_gain_outside_its_range_is_named() {
+        for gain in [-0.1, 1.1, f32::NAN, f32::INFINITY] {
+            let request = CreateRoom { original_gain: Some(gain), ..CreateRoom::default() };
+            assert!(create_room(&request).unwrap_err().starts_with("original_gain"), "{gain}");
+        }
+        for gain in [0.0, 0.2, 1.0] {
+            let request = CreateRoom { original_gain: Some(gain), ..CreateRoom::default() };
+            assert!(create_room(&request).is_ok(), "{gain}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A house without media, for the tests of its HTTP face.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use signaling::house::{Caller, House, HouseError, NewSession};
+use signaling::wire::{
+    CreateRoom, CreateToken, Event, EventKind, Grants, LanguageInfo, Participant, Problem, Room,
+    Token,
+};
+use signaling::{ApiConfig, TokenKey, mint_token};
+use tokio::sync::broadcast;
+use tower::ServiceExt;
+
+pub const API_KEY: &str = "0123456789abcdef0123456789abcdef";
+pub const ETAG: &str = "etag-1";
+/// Events a subscriber may fall behind.
+pub const EVENT_BACKLOG: usize = 8;
+
+#[derive(Default)]
+struct FakeRoom {
+    shown: Option<Room>,
+    events: Option<broadcast::Sender<Event>>,
+    sessions: BTreeMap<String, Caller>,
+    last_seq: u64,
+}
+
+#[derive(Default)]
+pub struct FakeHouse {
+    rooms: Mutex<BTreeMap<String, FakeRoom>>,
+    pub loading: AtomicBool,
+}
+
+impl FakeHouse {
+    pub fn publish(&self, room: &str) -> u64 {
+        let mut rooms = self.rooms.lock().unwrap();
+        let fake = rooms.get_mut(room).unwrap();
+        fake.last_seq += 1;
+        let participant = Participant {
+            identity: "ana".to_owned(),
+            name: "Ana".to_owned(),
+            language: "es".to_owned(),
+        };
+        let event = Event {
+            seq: fake.last_seq,
+            time_ms: 1,
+            room: room.to_owned(),
+            kind: EventKind::ParticipantJoined { participant },
+        };
+        let _ = fake.events.as_ref().unwrap().send(event);
+        fake.last_seq
+    }
+
+    pub fn subscribers(&self, room: &str) -> usize {
+        self.rooms.lock().unwrap()[room].events.as_ref().unwrap().receiver_count()
+    }
+
+    fn with<T>(
+        &self,
+        room: &str,
+        act: impl FnOnce(&mut FakeRoom) -> Result<T, HouseError>,
+    ) -> Result<T, HouseError> {
+        let mut rooms = self.rooms.lock().unwrap();
+        act(rooms.get_mut(room).ok_or_else(|| HouseError::NoSuchRoom(room.to_owned()))?)
+    }
+}
+
+impl House for FakeHouse {
+    fn create_room(&self, request: CreateRoom) -> Result<Room, HouseError> {
+        let mut rooms = self.rooms.lock().unwrap();
+        let name = request.name.unwrap_or_else(|| format!("room-{}", rooms.len()));
+        match name.as_str() {
+            "panic" => panic!("a defect that knows a secret"),
+            "overload" => return Err(HouseError::Overloaded { retry_after_s: 7 }),
+            "broken" => return Err(HouseError::Internal("a secret path".to_owned())),
+            _ if rooms.contains_key(&name) => return Err(HouseError::RoomExists(name)),
+            _ => {}
+        }
+        let room = Room {
+            name: name.clone(),
+            kind: request.kind,
+            languages: request.languages,
+            original_gain: request.original_gain.unwrap_or(0.2),
+            max_participants: request.max_participants.unwrap_or(2),
+            created_at_ms: 1,
+            participants: Vec::new(),
+        };
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        let fake =
+            FakeRoom { shown: Some(room.clone()), events: Some(events), ..FakeRoom::default() };
+        rooms.insert(name, fake);
+        Ok(room)
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        self.rooms.lock().unwrap().values().filter_map(|fake| fake.shown.clone()).collect()
+    }
+
+    fn room(&self, name: &str) -> Result<Room, HouseError> {
+        self.with(name, |fake| Ok(fake.shown.clone().unwrap()))
+    }
+
+    fn delete_room(&self, name: &str) -> Result<(), HouseError> {
+        let removed = self.rooms.lock().unwrap().remove(name);
+        removed.map(drop).ok_or_else(|| HouseError::NoSuchRoom(name.to_owned()))
+    }
+
+    async fn connect(&self, caller: Caller, offer: String) -> Result<NewSession, HouseError> {
+        if !offer.starts_with("v=0") {
+            return Err(HouseError::BadSdp("the first line is not v=0".to_owned()));
+        }
+        if !offer.contains("m=audio") {
+            return Err(HouseError::UnacceptableSdp("it has no audio".to_owned()));
+        }
+        self.with(&caller.room.clone(), |fake| {
+            if fake.sessions.values().any(|other| other.identity == caller.identity) {
+                return Err(HouseError::IdentityTaken(caller.identity));
+            }
+            if fake.sessions.len() == 2 {
+                return Err(HouseError::RoomFull(2));
+            }
+            let id = format!("session-of-{}", caller.identity);
+            fake.sessions.insert(id.clone(), caller);
+            Ok(NewSession { id, answer_sdp: "v=0\r\n".to_owned(), etag: ETAG.to_owned() })
+        })
+    }
+
+    fn session_etag(&self, room: &str, session: &str) -> Result<Option<String>, HouseError> {
+        self.with(room, |fake| {
+            if fake.sessions.contains_key(session) {
+                Ok(Some(ETAG.to_owned()))
+            } else {
+                Err(HouseError::NoSuchSession(session.to_owned()))
+            }
+        })
+    }
+
+    fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError> {
+        self.with(room, |fake| {
+            let removed = fake.sessions.remove(session);
+            removed.map(drop).ok_or_else(|| HouseError::NoSuchSession(session.to_owned()))
+        })
+    }
+
+    fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError> {
+        self.with(room, |fake| Ok(fake.events.as_ref().unwrap().subscribe()))
+    }
+
+    fn languages(&self) -> Vec<LanguageInfo> {
+        vec![LanguageInfo {
+            code: "en".to_owned(),
+            name: "English".to_owned(),
+            targets: vec!["es".to_owned()],
+        }]
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.loading.load(Ordering::Relaxed) {
+            return Err("whisper-base is still loading".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A house with the room `lobby`, and its face.
+pub struct Face {
+    pub house: Arc<FakeHouse>,
+    pub router: Router,
+    pub token_key: TokenKey,
+}
+
+impl Face {
+    pub fn new() -> Self {
+        Self::with_config(ApiConfig::new(API_KEY, None, false).unwrap())
+    }
+
+    pub fn with_config(config: ApiConfig) -> Self {
+        let house = Arc::new(FakeHouse::default());
+        let lobby = CreateRoom { name: Some("lobby".to_owned()), ..CreateRoom::default() };
+        house.create_room(lobby).unwrap();
+        let token_key = config.token_key().clone();
+        Self { router: signaling::router(Arc::clone(&house), config), house, token_key }
+    }
+
+    pub fn token(&self, room: &str, identity: &str, grants: Grants) -> Token {
+        let request = CreateToken {
+            identity: identity.to_owned(),
+            name: None,
+            language: "es".to_owned(),
+            grants,
+            ttl_s: Some(60),
+        };
+        mint_token(&self.token_key, room, &request).unwrap()
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 1 << 20).await.unwrap().to_vec();
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The problem, once its form is checked.
+    pub fn problem(&self) -> Problem {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text());
+        let problem: Problem = self.json();
+        assert_eq!(problem.status, self.status.as_u16());
+        assert!(problem.kind.starts_with("/problems/"), "{}", problem.kind);
+        assert!(!problem.title.is_empty() && !problem.detail.is_empty());
+        problem
+    }
+}
