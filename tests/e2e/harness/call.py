@@ -18,6 +18,8 @@ from harness.server import Api, Server
 
 # Quiet before the first prompt and after each interpretation, so that nothing overlaps.
 PAUSE_S = 1.0
+# Longer than the pauses within an interpretation of two sentences.
+HEARD_OUT_S = 1.5
 # The slowest machine that this is to pass on still says a sentence within this time.
 SENTENCE_TIMEOUT_S = 60
 
@@ -116,7 +118,7 @@ async def _take_turn(speaker: Peer, listener: Peer, events: EventStream, prompt:
     )
     await events.settle(quiet_s=PAUSE_S, timeout_s=SENTENCE_TIMEOUT_S)
     # `spoken` marks the first packet of an interpretation: let it be heard to its end.
-    await listener.hear_out(quiet_s=PAUSE_S, timeout_s=SENTENCE_TIMEOUT_S)
+    await listener.hear_out(quiet_s=HEARD_OUT_S, timeout_s=SENTENCE_TIMEOUT_S)
     return before
 
 
