@@ -1,6 +1,16 @@
 //! Text translation: a ladder of translators from the best to the quickest.
+//!
+//! [`language_model`] is the better rung and [`apertium`] the quicker one; the [`Ladder`] mends text
+//! that comes from speech ([`mend`]), tries them in order and is what the rest of the house calls.
+
+pub mod apertium;
+mod ladder;
+pub mod language_model;
+pub mod mend;
 
 use crate::{CancelToken, Language};
+
+pub use ladder::{Direction, Ladder, LadderConfig, LadderError, PASS_THROUGH};
 
 /// One utterance to translate.
 #[derive(Clone, Debug)]

@@ -1,0 +1,311 @@
+//! The Qwen2 decoder (Qwen2.5 technical report, 2024): pre-norm blocks of grouped-query attention
+//! with biased query, key and value projections, rotary positions and a gated feed-forward part.
+//! Weights stay quantised, the embedding table included; what varies per request lives in the
+//! [`KvCache`], so one decoder serves all requests.
+
+use std::io::{Read, Seek};
+use std::sync::Arc;
+
+use candle_core::quantized::QTensor;
+use candle_core::quantized::gguf_file::Content;
+use candle_core::{Device, Result, Tensor};
+
+use super::cache::{KvCache, KvSegment};
+use super::gguf::Metadata;
+use super::linear::Linear;
+use super::math::{self, Rotary};
+
+/// Shapes and constants, as the GGUF's metadata gives them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecoderConfig {
+    /// Decoder blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Positions the rotary tables cover: the longest prompt with its answer.
+    pub max_context: usize,
+    rope_theta: f64,
+    norm_epsilon: f32,
+}
+
+impl DecoderConfig {
+    fn read(metadata: &Metadata<'_>, max_context: usize) -> Result<Self> {
+        let architecture = metadata.text("general.architecture")?;
+        if architecture != "qwen2" {
+            candle_core::bail!("the model is of architecture {architecture}, expected qwen2");
+        }
+        let width = metadata.count("qwen2.embedding_length")?;
+        let heads = metadata.count("qwen2.attention.head_count")?;
+        let kv_heads = metadata.count("qwen2.attention.head_count_kv")?;
+        if heads == 0 || kv_heads == 0 || heads % kv_heads != 0 || width % (2 * heads) != 0 {
+            candle_core::bail!("{heads} heads over {kv_heads} do not divide a width of {width}");
+        }
+        Ok(Self {
+            layers: metadata.count("qwen2.block_count")?,
+            width,
+            heads,
+            kv_heads,
+            head_dim: width / heads,
+            max_context: max_context.min(metadata.count("qwen2.context_length")?),
+            rope_theta: f64::from(metadata.float("qwen2.rope.freq_base")?),
+            norm_epsilon: metadata.float("qwen2.attention.layer_norm_rms_epsilon")?,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    attention_norm: Vec<f32>,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    feed_norm: Vec<f32>,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct Decoder {
+    config: DecoderConfig,
+    embedding: Arc<QTensor>,
+    blocks: Vec<Block>,
+    norm: Vec<f32>,
+    head: Linear,
+    rotary: Rotary,
+}
+
+impl Decoder {
+    /// Reads the weights that `content` describes.
+    ///
+    /// # Errors
+    /// A tensor or a metadata key is missing, has another shape than the rest asks for, or lies
+    /// outside the file; the architecture is not `qwen2`.
+    pub fn read<R: Read + Seek>(
+        content: &Content,
+        reader: &mut R,
+        max_context: usize,
+    ) -> Result<Self> {
+        let config = DecoderConfig::read(&Metadata(content), max_context)?;
+        let mut weights = Weights { content, reader };
+        let kv_width = config.kv_heads * config.head_dim;
+        let blocks = (0..config.layers)
+            .map(|index| {
+                let name = |part: &str| format!("blk.{index}.{part}");
+                let width = config.width;
+                let gate = weights.linear(&name("ffn_gate"), width, None, false)?;
+                let inner = gate.outputs();
+                Ok(Block {
+                    attention_norm: weights.vector(&name("attn_norm.weight"), width)?,
+                    query: weights.linear(&name("attn_q"), width, Some(width), true)?,
+                    key: weights.linear(&name("attn_k"), width, Some(kv_width), true)?,
+                    value: weights.linear(&name("attn_v"), width, Some(kv_width), true)?,
+                    attention_output: weights.linear(
+                        &name("attn_output"),
+                        width,
+                        Some(width),
+                        false,
+                    )?,
+                    feed_norm: weights.vector(&name("ffn_norm.weight"), width)?,
+                    up: weights.linear(&name("ffn_up"), width, Some(inner), false)?,
+                    down: weights.linear(&name("ffn_down"), inner, Some(width), false)?,
+                    gate,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let embedding = Arc::new(weights.tensor("token_embd.weight")?);
+        let (vocabulary, embedding_width) = embedding.shape().dims2()?;
+        if embedding_width != config.width {
+            candle_core::bail!("embeddings of width {embedding_width}, expected {}", config.width);
+        }
+        let head = if content.tensor_infos.contains_key("output.weight") {
+            weights.linear("output", config.width, Some(vocabulary), false)?
+        } else {
+            Linear::new(embedding.clone(), None)?
+        };
+        let norm = weights.vector("output_norm.weight", config.width)?;
+        let rotary = Rotary::new(config.head_dim, config.rope_theta, config.max_context);
+        Ok(Self { config, embedding, blocks, norm, head, rotary })
+    }
+
+    /// Shapes of the model.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// An empty cache with room for `positions`.
+    pub fn new_cache(&self, positions: usize) -> KvCache {
+        let kv_width = self.config.kv_heads * self.config.head_dim;
+        KvCache::new(self.config.layers, kv_width, positions)
+    }
+
+    /// Reads `tokens` after what `cache` holds and returns the hidden state of each, normalised:
+    /// `[token][width]`. The cache then holds them too; after an error it is as it was.
+    ///
+    /// # Errors
+    /// More positions than [`DecoderConfig::max_context`], or a token outside the vocabulary.
+    pub fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Vec<f32>> {
+        let start = cache.len();
+        if tokens.is_empty() || start + tokens.len() > self.config.max_context {
+            candle_core::bail!(
+                "{} tokens after {start} do not fit a context of {}",
+                tokens.len(),
+                self.config.max_context
+            );
+        }
+        let result = self.run_blocks(tokens, cache);
+        match result {
+            Ok(_) => cache.advance(tokens.len()),
+            Err(_) => cache.roll_back(),
+        }
+        result
+    }
+
+    /// The most likely next token after a hidden state (one row of [`forward`](Self::forward)).
+    ///
+    /// # Errors
+    /// The logits hold no finite value: the weights are damaged.
+    pub fn most_likely(&self, hidden: &[f32]) -> Result<u32> {
+        match self.head.forward_with(hidden, math::argmax)? {
+            Some(token) => Ok(token as u32),
+            None => candle_core::bail!("the model's output is not finite"),
+        }
+    }
+
+    /// Scores of all tokens after a hidden state.
+    ///
+    /// # Errors
+    /// The hidden state has another width than the model.
+    pub fn logits(&self, hidden: &[f32]) -> Result<Vec<f32>> {
+        self.head.forward_with(hidden, <[f32]>::to_vec)
+    }
+
+    fn run_blocks(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Vec<f32>> {
+        let ids = Tensor::new(tokens, &Device::Cpu)?;
+        let mut residual = self.embedding.embedding(&ids)?.flatten_all()?.to_vec1::<f32>()?;
+        let epsilon = self.config.norm_epsilon;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let normed = math::rms_norm(&residual, &block.attention_norm, epsilon);
+            let attended = self.attend(layer, block, normed, cache)?;
+            math::add(&mut residual, &block.attention_output.forward(attended)?);
+
+            let normed = math::rms_norm(&residual, &block.feed_norm, epsilon);
+            let [mut gate, up] = Linear::forward_all([&block.gate, &block.up], normed)?;
+            math::silu_gate(&mut gate, &up);
+            math::add(&mut residual, &block.down.forward(gate)?);
+        }
+        Ok(math::rms_norm(&residual, &self.norm, epsilon))
+    }
+
+    /// Grouped-query attention of new rows over everything cached and themselves.
+    fn attend(
+        &self,
+        layer: usize,
+        block: &Block,
+        normed: Vec<f32>,
+        cache: &mut KvCache,
+    ) -> Result<Vec<f32>> {
+        let [mut queries, mut keys, values] =
+            Linear::forward_all([&block.query, &block.key, &block.value], normed)?;
+        let start = cache.len();
+        let kv_width = block.key.outputs();
+        for (row, key) in keys.chunks_exact_mut(kv_width).enumerate() {
+            self.rotary.rotate(key, start + row);
+        }
+        cache.append(layer, &keys, &values);
+
+        let width = self.config.width;
+        let mut attended = vec![0f32; queries.len()];
+        let mut scores = Vec::with_capacity(start + queries.len() / width);
+        for (row, query) in queries.chunks_exact_mut(width).enumerate() {
+            self.rotary.rotate(query, start + row);
+            let output = &mut attended[row * width..(row + 1) * width];
+            self.attend_row(query, output, layer, start + row + 1, cache, &mut scores);
+        }
+        Ok(attended)
+    }
+
+    /// Attention of one row, which sees the first `visible` positions.
+    fn attend_row(
+        &self,
+        query: &[f32],
+        output: &mut [f32],
+        layer: usize,
+        visible: usize,
+        cache: &KvCache,
+        scores: &mut Vec<f32>,
+    ) {
+        let head_dim = self.config.head_dim;
+        let kv_width = self.config.kv_heads * head_dim;
+        let group = self.config.heads / self.config.kv_heads;
+        let scale = (head_dim as f32).sqrt().recip();
+        let heads = query.chunks_exact(head_dim).zip(output.chunks_exact_mut(head_dim));
+        for (head, (query, output)) in heads.enumerate() {
+            let offset = head / group * head_dim;
+            scores.clear();
+            for part in cache.parts(layer) {
+                let rows = part.keys.chunks_exact(kv_width).take(visible - part.positions.start);
+                scores.extend(
+                    rows.map(|key| math::dot(query, &key[offset..offset + head_dim]) * scale),
+                );
+            }
+            math::softmax(scores);
+            for part in cache.parts(layer) {
+                let weights = &scores[part.positions.start..];
+                for (value, weight) in part.values.chunks_exact(kv_width).zip(weights) {
+                    math::add_scaled(output, *weight, &value[offset..offset + head_dim]);
+                }
+            }
+        }
+    }
+}
+
+/// Reads tensors of one file and checks their shapes.
+struct Weights<'a, R> {
+    content: &'a Content,
+    reader: &'a mut R,
+}
+
+impl<R: Read + Seek> Weights<'_, R> {
+    fn tensor(&mut self, name: &str) -> Result<QTensor> {
+        self.content
+            .tensor(self.reader, name, &Device::Cpu)
+            .map_err(|error| error.context(format!("cannot read tensor {name}")))
+    }
+
+    fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>> {
+        let vector =
+            self.tensor(name)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        if vector.len() != length {
+            candle_core::bail!("{name} has {} values, expected {length}", vector.len());
+        }
+        Ok(vector)
+    }
+
+    fn linear(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        outputs: Option<usize>,
+        biased: bool,
+    ) -> Result<Linear> {
+        let weight = Arc::new(self.tensor(&format!("{name}.weight"))?);
+        let (rows, columns) = weight.shape().dims2()?;
+        if columns != inputs || outputs.is_some_and(|outputs| outputs != rows) {
+            candle_core::bail!("{name} maps {columns} to {rows} values, expected {inputs} inputs");
+        }
+        let bias = if biased { Some(self.vector(&format!("{name}.bias"), rows)?) } else { None };
+        Linear::new(weight, bias)
+    }
+}
+
+/// A prefix computed once, shared by all requests that begin with it.
+pub type SharedPrefix = Arc<KvSegment>;

@@ -1,0 +1,275 @@
+//! Translation by an instruction-tuned language model, read from a GGUF file.
+//!
+//! Per direction an instruction and four example turns are read once and kept; a sentence then
+//! costs its own tokens alone. The output is released clause by clause, each clause after it has
+//! passed the [`guard`], because what is released may be spoken at once and cannot be taken back.
+
+mod cache;
+mod decoder;
+mod examples;
+mod gguf;
+mod guard;
+mod linear;
+mod math;
+mod numbers;
+mod release;
+mod vocabulary;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::quantized::gguf_file::Content;
+use parking_lot::Mutex;
+
+use crate::{CancelToken, Language};
+
+use super::{TranslateError, TranslateRequest, Translation, Translator};
+
+pub use cache::{KvCache, KvSegment};
+pub use decoder::{Decoder, DecoderConfig, SharedPrefix};
+use guard::Guard;
+use release::Releaser;
+use vocabulary::Vocabulary;
+
+/// Name in traces, metrics and configuration.
+pub const NAME: &str = "language-model";
+
+/// Where the model lies and what it may use.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageModelConfig {
+    /// The GGUF file: architecture `qwen2`, a chat model with ChatML turns.
+    pub path: PathBuf,
+    /// Positions of the longest prompt with its answer; sizes the rotary tables.
+    #[serde(default = "default_max_context")]
+    pub max_context: usize,
+}
+
+const fn default_max_context() -> usize {
+    1024
+}
+
+impl LanguageModelConfig {
+    /// The defaults for a file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), max_context: default_max_context() }
+    }
+}
+
+/// The model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is missing or unreadable: fetch the models, or correct the path.
+    #[error("cannot open {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is damaged, cut short, or another kind of model: verify its hash, fetch it anew.
+    #[error("{path} is not a usable GGUF of a Qwen2 chat model: verify the file")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: candle_core::Error,
+    },
+}
+
+type Direction = (Language, Language);
+type PrefixSlot = Arc<Mutex<Option<SharedPrefix>>>;
+
+/// The language model. Calls from several threads take turns token by token.
+pub struct LanguageModel {
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    prefixes: Mutex<HashMap<Direction, PrefixSlot>>,
+    /// Held for one forward pass: two passes at once would only fight for the same memory
+    /// bandwidth.
+    compute: Mutex<()>,
+}
+
+impl LanguageModel {
+    /// Reads the model.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(config: &LanguageModelConfig) -> Result<Self, LoadError> {
+        let path = &config.path;
+        let file =
+            File::open(path).map_err(|source| LoadError::Open { path: path.clone(), source })?;
+        Self::read(file, config.max_context)
+            .map_err(|source| LoadError::Unusable { path: path.clone(), source })
+    }
+
+    fn read(file: File, max_context: usize) -> candle_core::Result<Self> {
+        let mut reader = BufReader::new(file);
+        let content = Content::read(&mut reader)?;
+        let vocabulary = Vocabulary::from_gguf(&content)?;
+        let decoder = Decoder::read(&content, &mut reader, max_context)?;
+        Ok(Self {
+            decoder,
+            vocabulary,
+            prefixes: Mutex::new(HashMap::new()),
+            compute: Mutex::new(()),
+        })
+    }
+
+    /// Reads the instruction and the examples of a direction, and runs every kernel once (the
+    /// first use of a weight rearranges it). Without it the first sentence pays for both.
+    ///
+    /// # Errors
+    /// The model fails to compute.
+    pub fn warm_up(&self, from: Language, to: Language) -> Result<(), TranslateError> {
+        let request =
+            TranslateRequest { text: "1.".to_owned(), from, to, cancel: CancelToken::new() };
+        match self.translate(&request, &mut |_| {}) {
+            Ok(_) | Err(TranslateError::Rejected { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The decoder, for tests and measurements.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Tokens of a whole prompt as the model reads it, for tests and measurements.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn prompt(
+        &self,
+        text: &str,
+        from: Language,
+        to: Language,
+    ) -> candle_core::Result<Vec<u32>> {
+        let mut tokens = self.vocabulary.prefix(from, to)?;
+        tokens.extend(self.vocabulary.question(text)?);
+        Ok(tokens)
+    }
+
+    /// Continues a prompt greedily without any guard, for tests and measurements.
+    ///
+    /// # Errors
+    /// The prompt does not fit the context.
+    pub fn continue_prompt(&self, prompt: &[u32], limit: usize) -> candle_core::Result<Vec<u32>> {
+        let mut cache = self.decoder.new_cache(prompt.len() + limit);
+        let mut tokens = Vec::new();
+        let mut next = self.step(prompt, &mut cache)?;
+        while tokens.len() < limit && !self.vocabulary.ends_turn(next) {
+            tokens.push(next);
+            next = self.step(&[next], &mut cache)?;
+        }
+        Ok(tokens)
+    }
+
+    /// Reads tokens and returns the most likely next one.
+    fn step(&self, tokens: &[u32], cache: &mut KvCache) -> candle_core::Result<u32> {
+        let _turn = self.compute.lock();
+        let hidden = self.decoder.forward(tokens, cache)?;
+        let width = self.decoder.config().width;
+        self.decoder.most_likely(&hidden[hidden.len() - width..])
+    }
+
+    fn shared_prefix(&self, from: Language, to: Language) -> candle_core::Result<SharedPrefix> {
+        let slot = self.prefixes.lock().entry((from, to)).or_default().clone();
+        let mut prefix = slot.lock();
+        if let Some(prefix) = &*prefix {
+            return Ok(prefix.clone());
+        }
+        let tokens = self.vocabulary.prefix(from, to)?;
+        let mut cache = self.decoder.new_cache(tokens.len());
+        {
+            let _turn = self.compute.lock();
+            self.decoder.forward(&tokens, &mut cache)?;
+        }
+        Ok(prefix.insert(cache.freeze()).clone())
+    }
+
+    /// Decodes until the turn ends, the cap is reached or a guard objects.
+    fn generate(
+        &self,
+        request: &TranslateRequest,
+        releaser: &mut Releaser<'_>,
+    ) -> Result<(), Stop> {
+        let source_tokens = self.vocabulary.encode(&request.text)?.len();
+        let cap = 2 * source_tokens + 16;
+        let question = self.vocabulary.question(&request.text)?;
+        let prefix = self.shared_prefix(request.from, request.to)?;
+        let mut cache = KvCache::after(prefix, question.len() + cap);
+        if request.cancel.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        let mut tokens = Vec::with_capacity(cap);
+        let mut next = self.step(&question, &mut cache)?;
+        while !self.vocabulary.ends_turn(next) {
+            if request.cancel.is_cancelled() {
+                return Err(Stop::Cancelled);
+            }
+            if tokens.len() == cap {
+                return Err(Stop::Rejected(format!("no end after {cap} tokens")));
+            }
+            tokens.push(next);
+            releaser.update(&self.vocabulary.decode(&tokens)?).map_err(Stop::Rejected)?;
+            next = self.step(&[next], &mut cache)?;
+        }
+        releaser.finish().map_err(Stop::Rejected)
+    }
+}
+
+/// Why decoding ended early.
+enum Stop {
+    Cancelled,
+    Rejected(String),
+    Failed(candle_core::Error),
+}
+
+impl From<candle_core::Error> for Stop {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Translator for LanguageModel {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn supports(&self, from: Language, to: Language) -> bool {
+        from != to
+    }
+
+    fn translate(
+        &self,
+        request: &TranslateRequest,
+        on_text: &mut dyn FnMut(&str),
+    ) -> Result<Translation, TranslateError> {
+        let translator = || NAME.to_owned();
+        let guard = Guard::new(&request.text, request.from, request.to);
+        let mut releaser = Releaser::new(guard, on_text);
+        let outcome = self.generate(request, &mut releaser);
+        let released = releaser.released().trim().to_owned();
+        match outcome {
+            Ok(()) => {}
+            Err(Stop::Cancelled) => return Err(TranslateError::Cancelled),
+            Err(Stop::Failed(error)) => {
+                let source = Box::new(error);
+                return Err(TranslateError::Failed { translator: translator(), source });
+            }
+            Err(Stop::Rejected(reason)) if released.is_empty() => {
+                return Err(TranslateError::Rejected { translator: translator(), reason });
+            }
+            Err(Stop::Rejected(reason)) => {
+                tracing::warn!(translator = NAME, reason, "translation cut short by a guard");
+            }
+        }
+        Ok(Translation { text: released, translator: translator() })
+    }
+}
