@@ -46,9 +46,11 @@ impl Packed {
                 let window = &input[frame * frame_step..][..self.inputs];
                 let mut sums = [0.0f32; TILE];
                 sums.copy_from_slice(&self.bias[place.clone()]);
-                for (row, &value) in weights.as_chunks::<TILE>().0.iter().zip(window) {
-                    for (sum, &weight) in sums.iter_mut().zip(row) {
-                        *sum += weight * value;
+                // Indexed loops: iterator adapters stay calls in an incremental build.
+                for (input, row) in weights.as_chunks::<TILE>().0.iter().enumerate() {
+                    let value = window[input];
+                    for lane in 0..TILE {
+                        sums[lane] += row[lane] * value;
                     }
                 }
                 target[place.clone()].copy_from_slice(&sums);
