@@ -49,7 +49,7 @@ def fixed_clips() -> list[prompts.Prompt]:
     candidates = [
         prompt
         for prompt in prompts.pool("en", "es")
-        if SHORTEST_S <= prompt.duration_s <= LONGEST_S and prompt.text.rstrip(".").count(".") == 0
+        if SHORTEST_S <= prompt.duration_s <= LONGEST_S and prompt.is_one_breath
     ]
     step = len(candidates) // CLIPS
     return candidates[::step][:CLIPS]

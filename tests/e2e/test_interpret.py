@@ -36,7 +36,7 @@ def write_wav(path, samples):
 def three_sentences(seed):
     """Prompts without a pause inside, so that each is one utterance."""
     drawn = prompts.draw("en", "es", 40, seed)
-    return [prompt for prompt in drawn if "." not in prompt.text.rstrip(".")][:3]
+    return [prompt for prompt in drawn if prompt.is_one_breath][:3]
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ FEWEST_WORDS = 4
 JARGON = ("pound", "hash", "star ", "pbx", "ivr", "pin", "envelope", "login", "unmute", "party")
 # Marks of prompts that are not a whole sentence, or not speech alone.
 FRAGMENT_MARKS = ("...", "[", "(", "*", "#", ":")
+PAUSE_WITHIN = re.compile(r"[.,;!?](?!$)")
 # In some Italian texts a question mark stands where an accented letter was.
 LOST_LETTER = re.compile(r"\?(?!$)")
 
@@ -58,6 +59,11 @@ class Prompt:
     @property
     def duration_s(self) -> float:
         return self.path.stat().st_size / G722_BYTES_PER_SECOND
+
+    @property
+    def is_one_breath(self) -> bool:
+        """Whether the text has no pause inside, which could make it two utterances."""
+        return not PAUSE_WITHIN.search(self.text)
 
     def samples(self) -> np.ndarray:
         """The recording as 48 kHz mono s16."""

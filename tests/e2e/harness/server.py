@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -31,6 +32,12 @@ def program() -> Path:
     return Path(os.environ.get("CARGO_TARGET_DIR") or cache / "target") / "release" / "dragoman"
 
 
+def _end_with_parent() -> None:
+    """In the child: asks Linux to end it when the tests die without saying so."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
 class Server:
     """A running `dragoman serve` in development mode on ports of its own choice."""
 
@@ -45,7 +52,11 @@ class Server:
         self._log_path = log
         self._log_file = log.open("wb") if log else None
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log_file
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log_file,
+            preexec_fn=_end_with_parent,
         )
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         threading.Thread(target=self._read_lines, daemon=True).start()
