@@ -5,6 +5,7 @@
 //! models make of it comes back the same way.
 
 pub mod audio_file;
+pub mod cli;
 pub mod media;
 pub mod resample;
 pub mod segmenter;

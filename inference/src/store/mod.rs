@@ -100,14 +100,8 @@ impl Store {
     /// [`StoreError::NoCacheFolder`] without any of these, [`StoreError::Manifest`] when the
     /// manifest that is named cannot be used.
     pub fn open_default() -> Result<Self, StoreError> {
-        let mut store = Self::open(default_root(|name| env::var_os(name).map(PathBuf::from))?);
-        if let Some(mirror) = env::var(MIRROR_VARIABLE).ok().filter(|mirror| !mirror.is_empty()) {
-            store = store.with_mirror(Mirror::from(mirror.as_str()));
-        }
-        if let Some(path) = env::var_os(MANIFEST_VARIABLE).filter(|path| !path.is_empty()) {
-            store = store.with_manifest(Manifest::read(Path::new(&path))?);
-        }
-        Ok(store)
+        let root = default_root(|name| env::var_os(name).map(PathBuf::from))?;
+        Self::open(root).with_environment()
     }
 
     /// A store in the folder `root`, with the built-in manifest and no mirror. The folder need not
@@ -119,6 +113,20 @@ impl Store {
             mirror: None,
             clients: Arc::default(),
         }
+    }
+
+    /// Applies [`MIRROR_VARIABLE`] and [`MANIFEST_VARIABLE`] where they are set.
+    ///
+    /// # Errors
+    /// [`StoreError::Manifest`] when the manifest that is named cannot be used.
+    pub fn with_environment(mut self) -> Result<Self, StoreError> {
+        if let Some(mirror) = env::var(MIRROR_VARIABLE).ok().filter(|mirror| !mirror.is_empty()) {
+            self = self.with_mirror(Mirror::from(mirror.as_str()));
+        }
+        if let Some(path) = env::var_os(MANIFEST_VARIABLE).filter(|path| !path.is_empty()) {
+            self = self.with_manifest(Manifest::read(Path::new(&path))?);
+        }
+        Ok(self)
     }
 
     /// Uses `manifest` instead of the built-in one.

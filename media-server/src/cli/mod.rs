@@ -1,0 +1,3 @@
+//! The subcommands of `dragoman`, a file each.
+
+pub mod models;
