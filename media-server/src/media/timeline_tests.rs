@@ -92,13 +92,15 @@ fn late_speech_is_kept_and_the_debt_is_paid_with_quiet_frames() {
     let fill = timeline.packet(start + ms(210), 1_000_960, 960, 0, false);
     assert_eq!((fill.start, fill.packet_start), (1_000_960 + 140 * MS, 1_000_960 + 140 * MS));
     assert_eq!(timeline.debt(), 140 * MS);
-    for quiet in 0..7 {
-        assert!(timeline.pay_with_quiet(960), "frame {quiet}");
+    for quiet in 1..=7 {
+        let fill = timeline.packet(start + ms(210), 1_000_960 + quiet * 960, 960, 0, false);
+        assert_eq!(fill.packet_start, 1_000_960 + 960 + 140 * MS, "each takes the same place");
+        assert!(timeline.pay_with_quiet(960));
     }
-    assert!(!timeline.pay_with_quiet(960));
-    let fill = timeline.packet(start + ms(230), 1_000_960 + 960, 960, 0, false);
-    assert_eq!(fill.packet_start, 1_000_960);
     assert_eq!(timeline.debt(), 0);
+    assert!(!timeline.pay_with_quiet(960));
+    let fill = timeline.packet(start + ms(380), 1_000_960 + 8 * 960, 960, 0, false);
+    assert_eq!(fill.packet_start, 1_000_960 + 8 * 960, "on the sender's clock again");
 }
 
 #[test]

@@ -1,0 +1,306 @@
+//! A caller for tests: the client side of a WebRTC call over a real socket on loopback, on a thread
+//! of its own, that says what it is told and keeps what it hears.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MediaEngine};
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::event::RTCPeerConnectionEvent;
+use rtc::peer_connection::message::RTCMessage;
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::state::RTCPeerConnectionState;
+use rtc::peer_connection::transport::RTCIceCandidateInit;
+use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::rtp_transceiver::RTCRtpSenderId;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RtpCodecKind,
+};
+use rtc::sansio::Protocol as _;
+use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+
+/// Samples of a packet: 20 ms at 48 kHz.
+pub const FRAME: usize = 960;
+const SSRC: u32 = 0x1234_5678;
+/// Not the usual 111, so that nobody may rely on it.
+const PAYLOAD_TYPE: u8 = 100;
+
+/// A packet that was heard.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Its RTP timestamp.
+    pub timestamp: u32,
+    /// Its sequence number.
+    pub sequence: u16,
+    /// When it was read from the socket.
+    pub arrived: Instant,
+    /// Its samples, 48 kHz mono.
+    pub samples: Vec<f32>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    connected: Mutex<Option<Duration>>,
+    closed: AtomicBool,
+    heard: Mutex<Vec<Heard>>,
+}
+
+/// A caller that has offered and waits for the answer.
+pub struct Offering {
+    stack: RTCPeerConnection,
+    sender: RTCRtpSenderId,
+    socket: UdpSocket,
+    local: SocketAddr,
+    /// The offer, with its candidate in it.
+    pub offer: String,
+}
+
+/// A caller in a call; dropping it ends the thread without a goodbye.
+pub struct Caller {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Offering {
+    /// Makes an offer that sends and receives.
+    pub fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let local = socket.local_addr().unwrap();
+        let codec = RTCRtpCodec {
+            mime_type: MIME_TYPE_OPUS.to_owned(),
+            clock_rate: 48_000,
+            channels: 2,
+            sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
+            rtcp_feedback: Vec::new(),
+        };
+        let mut engine = MediaEngine::default();
+        let parameters =
+            RTCRtpCodecParameters { rtp_codec: codec.clone(), payload_type: PAYLOAD_TYPE };
+        engine.register_codec(parameters, RtpCodecKind::Audio).unwrap();
+        let mut stack = RTCPeerConnectionBuilder::new()
+            .with_media_engine(engine)
+            .with_setting_engine(
+                SettingEngineBuilder::new().with_include_loopback_candidate(true).build(),
+            )
+            .build(Instant::now())
+            .unwrap();
+        let encoding = RTCRtpEncodingParameters {
+            rtp_coding_parameters: RTCRtpCodingParameters {
+                ssrc: Some(SSRC),
+                ..RTCRtpCodingParameters::default()
+            },
+            codec,
+            ..RTCRtpEncodingParameters::default()
+        };
+        let [stream, track, label] = ["caller", "microphone", "microphone"].map(str::to_owned);
+        let sender = stack
+            .add_track(MediaStreamTrack::new(
+                stream,
+                track,
+                label,
+                RtpCodecKind::Audio,
+                vec![encoding],
+            ))
+            .unwrap();
+        let offer = stack.create_offer(None).unwrap();
+        stack.set_local_description(Instant::now(), offer).unwrap();
+        stack
+            .add_local_candidate(RTCIceCandidateInit {
+                candidate: format!(
+                    "candidate:1 1 udp 2130706431 {} {} typ host",
+                    local.ip(),
+                    local.port()
+                ),
+                ..RTCIceCandidateInit::default()
+            })
+            .unwrap();
+        let offer = stack.local_description().unwrap().sdp;
+        Self { stack, sender, socket, local, offer }
+    }
+
+    /// Takes the answer and begins to call, saying `speech` (48 kHz mono) from the moment that
+    /// media flows, and silence after it.
+    pub fn answered(mut self, answer: &str, speech: Vec<f32>) -> Caller {
+        let answer = RTCSessionDescription::answer(answer.to_owned()).unwrap();
+        self.stack.set_remote_description(Instant::now(), answer).unwrap();
+        let shared = Arc::new(Shared::default());
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || Call::new(self, of_thread, speech).run());
+        Caller { shared, thread: Some(thread) }
+    }
+}
+
+impl Caller {
+    /// How long the connection took, once it is up.
+    pub fn connected_after(&self) -> Option<Duration> {
+        *self.shared.connected.lock()
+    }
+
+    /// Whether the other side said goodbye.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Relaxed)
+    }
+
+    /// What was heard so far.
+    pub fn heard(&self) -> Vec<Heard> {
+        self.shared.heard.lock().clone()
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+struct Call {
+    offering: Offering,
+    shared: Arc<Shared>,
+    speech: Vec<f32>,
+    said: usize,
+    encoder: opus::Encoder,
+    decoder: opus::Decoder,
+    sequence: u16,
+    started: Instant,
+    next_packet: Option<Instant>,
+}
+
+impl Call {
+    fn new(offering: Offering, shared: Arc<Shared>, speech: Vec<f32>) -> Self {
+        let mono = opus::Channels::Mono;
+        Self {
+            offering,
+            shared,
+            speech,
+            said: 0,
+            encoder: opus::Encoder::new(48_000, mono, opus::Application::Voip).unwrap(),
+            decoder: opus::Decoder::new(48_000, mono).unwrap(),
+            sequence: 65_500,
+            started: Instant::now(),
+            next_packet: None,
+        }
+    }
+
+    fn run(mut self) {
+        let mut buffer = [0; 2_048];
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.drain();
+            let now = Instant::now();
+            if self.next_packet.is_some_and(|due| due <= now) {
+                self.say(now);
+                continue;
+            }
+            let timer = self.offering.stack.poll_timeout().unwrap_or(now + FRAME_TIME);
+            if timer <= now {
+                self.offering.stack.handle_timeout(now).unwrap();
+            }
+            let due = self.next_packet.unwrap_or(timer).min(timer).min(now + FRAME_TIME);
+            let wait = due.saturating_duration_since(now).max(Duration::from_millis(1));
+            self.offering.socket.set_read_timeout(Some(wait)).unwrap();
+            if let Ok((length, from)) = self.offering.socket.recv_from(&mut buffer) {
+                let message = TaggedBytesMut {
+                    now: Instant::now(),
+                    transport: TransportContext {
+                        local_addr: self.offering.local,
+                        peer_addr: from,
+                        transport_protocol: TransportProtocol::UDP,
+                        ecn: None,
+                    },
+                    message: BytesMut::from(&buffer[..length]),
+                };
+                let _ = self.offering.stack.handle_read(message);
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        loop {
+            let mut idle = true;
+            while let Some(event) = self.offering.stack.poll_event() {
+                idle = false;
+                if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event
+                    && state == RTCPeerConnectionState::Connected
+                {
+                    *self.shared.connected.lock() = Some(self.started.elapsed());
+                    self.next_packet = Some(Instant::now());
+                }
+            }
+            while let Some(message) = self.offering.stack.poll_read() {
+                idle = false;
+                if let RTCMessage::RtpPacket(_, packet) = message.message {
+                    let mut samples = vec![0.0; FRAME];
+                    self.decoder.decode_float(&packet.payload, &mut samples, false).unwrap();
+                    self.shared.heard.lock().push(Heard {
+                        timestamp: packet.header.timestamp,
+                        sequence: packet.header.sequence_number,
+                        arrived: message.now,
+                        samples,
+                    });
+                }
+            }
+            while let Some(datagram) = self.offering.stack.poll_write() {
+                idle = false;
+                let _ =
+                    self.offering.socket.send_to(&datagram.message, datagram.transport.peer_addr);
+            }
+            if idle {
+                break;
+            }
+        }
+        let sender = self.offering.stack.rtp_sender(self.offering.sender).unwrap();
+        let state = sender.transport().map(|transport| transport.state());
+        if state == Some(rtc::peer_connection::transport::RTCDtlsTransportState::Closed) {
+            self.shared.closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn say(&mut self, now: Instant) {
+        let mut frame = [0.0; FRAME];
+        let left = &self.speech[self.said.min(self.speech.len())..];
+        let length = left.len().min(FRAME);
+        frame[..length].copy_from_slice(&left[..length]);
+        self.said += FRAME;
+        let payload = self.encoder.encode_vec_float(&frame, 1_276).unwrap();
+        let header = rtc::rtp::Header {
+            version: 2,
+            payload_type: PAYLOAD_TYPE,
+            sequence_number: self.sequence,
+            timestamp: (u32::MAX - 10_000).wrapping_add(u32::try_from(self.said).unwrap()),
+            ssrc: SSRC,
+            ..rtc::rtp::Header::default()
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        let packet = rtc::rtp::Packet { header, payload: Bytes::from(payload) };
+        let mut sender = self.offering.stack.rtp_sender(self.offering.sender).unwrap();
+        let _ = sender.write_rtp(now, packet);
+        self.next_packet = self.next_packet.map(|due| due + FRAME_TIME);
+    }
+}
+
+const FRAME_TIME: Duration = Duration::from_millis(20);
+
+/// A sine, 48 kHz mono.
+pub fn tone(hertz: f32, seconds: f32, amplitude: f32) -> Vec<f32> {
+    let step = std::f32::consts::TAU * hertz / 48_000.0;
+    (0..(seconds * 48_000.0) as usize).map(|n| amplitude * (n as f32 * step).sin()).collect()
+}
+
+/// Amplitude of the sine of `hertz` in `samples` at `rate`, by correlation.
+pub fn amplitude_of(hertz: f32, samples: &[f32], rate: f32) -> f32 {
+    let step = std::f32::consts::TAU * hertz / rate;
+    let (mut real, mut imaginary) = (0.0f32, 0.0f32);
+    for (index, sample) in samples.iter().enumerate() {
+        real += sample * (index as f32 * step).cos();
+        imaginary += sample * (index as f32 * step).sin();
+    }
+    2.0 * real.hypot(imaginary) / samples.len() as f32
+}
