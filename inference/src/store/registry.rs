@@ -124,7 +124,7 @@ fn download(job: &Job<'_>, archive: &Archive, lane: usize) -> Result<(), SupplyE
             seen = bytes;
         }
     };
-    run(&mut command, &work.errors(), || see(folder_size(&work.0)))?;
+    run(&mut command, &work.errors(), || see(work.downloaded()))?;
 
     let downloaded = work.output().join(archive.file.as_str());
     check_content(&downloaded, archive.size, archive.sha256).map_err(|kind| {
@@ -192,6 +192,11 @@ impl Workplace {
 
     fn temporary(&self) -> PathBuf {
         self.0.join("temporary")
+    }
+
+    /// Bytes that the client has written so far.
+    fn downloaded(&self) -> u64 {
+        folder_size(&self.output()) + folder_size(&self.temporary())
     }
 
     fn errors(&self) -> PathBuf {
