@@ -50,15 +50,28 @@ impl Source for Registries {
         if failures.is_empty() {
             return Ok(());
         }
-        let reasons: Vec<_> = failures
-            .iter()
-            .map(|(archive, reason)| match &archive.package {
-                Package::Pip(requirement) => format!("pip download {requirement}: {reason}"),
-                Package::Npm(spec) => format!("npm pack {spec}: {reason}"),
-            })
-            .collect();
-        Err(SupplyError::Unsuitable(reasons.join("; ")))
+        Err(SupplyError::Unsuitable(describe(&failures)))
     }
+}
+
+/// Tells each reason once, with the packages it holds for.
+fn describe(failures: &[Failure<'_>]) -> String {
+    let mut told: Vec<(&str, Vec<String>)> = Vec::new();
+    for (archive, reason) in failures {
+        let request = match &archive.package {
+            Package::Pip(requirement) => format!("pip download {requirement}"),
+            Package::Npm(spec) => format!("npm pack {spec}"),
+        };
+        match told.iter_mut().find(|(other, _)| other == reason) {
+            Some((_, requests)) => requests.push(request),
+            None => told.push((reason, vec![request])),
+        }
+    }
+    let lines: Vec<_> = told
+        .into_iter()
+        .map(|(reason, requests)| format!("{}: {reason}", requests.join(", ")))
+        .collect();
+    lines.join("; ")
 }
 
 type Failure<'a> = (&'a Archive, String);
