@@ -24,43 +24,105 @@ const MAX_CHARS: usize = 220;
 const WIDE_CHARS_PER_WORD: usize = 2;
 /// A sentence shorter than this many letters, such as `Sí.`, is spoken with the next one.
 const MIN_LETTERS: usize = 4;
+/// The same for a part of a sentence: `No, no,` is too little.
+const MIN_LETTERS_SOFT: usize = 6;
 
 /// Words that begin a clause of their own, in the languages with a natural voice.
 const CONJUNCTIONS: &[&str] = &[
     // English
-    "and", "but", "or", "because", "so", "that", "which", "who", "when", "while", "where", "if",
-    "although", "unless", "until", "then",
+    "and",
+    "but",
+    "or",
+    "because",
+    "so",
+    "that",
+    "which",
+    "who",
+    "when",
+    "while",
+    "where",
+    "if",
+    "although",
+    "unless",
+    "until",
+    "then",
     // Spanish and Portuguese
-    "y", "pero", "porque", "que", "cuando", "donde", "aunque", "mientras", "si", "sino", "pues", "mas",
-    "quando", "onde", "embora", "enquanto", "se", "ou",
+    "y",
+    "pero",
+    "porque",
+    "que",
+    "cuando",
+    "donde",
+    "aunque",
+    "mientras",
+    "si",
+    "sino",
+    "pues",
+    "mas",
+    "quando",
+    "onde",
+    "embora",
+    "enquanto",
+    "se",
+    "ou",
     // French
-    "et", "mais", "parce", "qui", "quand", "lorsque", "puisque", "où", "donc", "car",
+    "et",
+    "mais",
+    "parce",
+    "qui",
+    "quand",
+    "lorsque",
+    "puisque",
+    "où",
+    "donc",
+    "car",
     // Italian
-    "ma", "perché", "che", "dove", "mentre", "oppure", "quindi", "però",
+    "ma",
+    "perché",
+    "che",
+    "dove",
+    "mentre",
+    "oppure",
+    "quindi",
+    "però",
     // German
-    "und", "aber", "oder", "weil", "dass", "wenn", "als", "denn", "während",
+    "und",
+    "aber",
+    "oder",
+    "weil",
+    "dass",
+    "wenn",
+    "als",
+    "denn",
+    "während",
     // Hindi
-    "और", "लेकिन", "क्योंकि", "कि", "जब", "या", "तो",
+    "और",
+    "लेकिन",
+    "क्योंकि",
+    "कि",
+    "जब",
+    "या",
+    "तो",
 ];
 
 /// Words before which a long clause may be cut.
 const PREPOSITIONS: &[&str] = &[
-    "in", "on", "at", "to", "for", "from", "with", "by", "of", "about", "after", "before", "through",
-    "en", "con", "para", "por", "de", "desde", "hasta", "sobre", "sin", "entre", "a", "al", "del",
-    "em", "com", "no", "na", "do", "da", "até", "sem",
-    "dans", "avec", "pour", "sur", "par", "sans", "depuis", "au", "aux", "du", "des", "chez",
-    "nel", "nella", "per", "di", "su", "alla", "dalla", "della", "tra", "fra", "senza",
-    "mit", "für", "auf", "aus", "nach", "bei", "von", "zu", "im", "vor",
+    "in", "on", "at", "to", "for", "from", "with", "by", "of", "about", "after", "before",
+    "through", "en", "con", "para", "por", "de", "desde", "hasta", "sobre", "sin", "entre", "a",
+    "al", "del", "em", "com", "no", "na", "do", "da", "até", "sem", "dans", "avec", "pour", "sur",
+    "par", "sans", "depuis", "au", "aux", "du", "des", "chez", "nel", "nella", "per", "di", "su",
+    "alla", "dalla", "della", "tra", "fra", "senza", "mit", "für", "auf", "aus", "nach", "bei",
+    "von", "zu", "im", "vor",
 ];
 
-/// Abbreviations, without their last full stop, that do not end a sentence.
+/// Abbreviations, without their last full stop, that do not end a sentence. Those that are words
+/// too (`no.`) are left out.
 const ABBREVIATIONS: &[&str] = &[
-    "sr", "sra", "srta", "sres", "dr", "dra", "d", "dña", "prof", "profa", "ud", "uds", "vd", "núm",
-    "pág", "av", "avda", "ej", "p.ej", "aprox", "mr", "mrs", "ms", "st", "jr", "vs", "no", "nr", "inc",
-    "ltd", "co", "gen", "rep", "sen", "gov", "capt", "lt", "col", "sgt", "e.g", "i.e", "eg", "ie",
-    "m", "mm", "mme", "mlle", "me", "env", "sig", "sigg", "dott", "ing", "avv", "ecc", "fig", "vol",
-    "cap", "art", "exmo", "exma", "z.b", "d.h", "bzw", "usw", "hr", "fr", "approx", "dept", "est",
-    "a.m", "p.m", "ee.uu", "u.s", "u.k",
+    "sr", "sra", "srta", "sres", "dr", "dra", "d", "dña", "prof", "profa", "ud", "uds", "vd",
+    "núm", "pág", "av", "avda", "ej", "p.ej", "aprox", "mr", "mrs", "ms", "st", "jr", "vs", "nr",
+    "inc", "ltd", "gen", "rep", "sen", "gov", "capt", "lt", "col", "sgt", "e.g", "i.e", "eg", "ie",
+    "m", "mm", "mme", "mlle", "env", "sig", "sigg", "dott", "ing", "avv", "ecc", "exmo", "exma",
+    "z.b", "d.h", "bzw", "usw", "hr", "fr", "approx", "dept", "a.m", "p.m", "ee.uu", "u.s", "u.k",
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -174,7 +236,7 @@ impl ClauseSplitter {
             let clause = &self.pending[..end];
             let long_enough = match kind {
                 Boundary::Strong => letters(clause) >= MIN_LETTERS,
-                Boundary::Soft => words.count >= min_words && letters(clause) >= MIN_LETTERS,
+                Boundary::Soft => words.count >= min_words && letters(clause) >= MIN_LETTERS_SOFT,
             };
             if long_enough {
                 // A comma far away is no reason to start late.
@@ -208,7 +270,8 @@ impl ClauseSplitter {
             // A pair of such words (`de que`, `and then`) stays together.
             let previous = index.checked_sub(1).map(|index| words[index].1.to_lowercase());
             let pair = previous.is_some_and(|previous| {
-                CONJUNCTIONS.contains(&previous.as_str()) || PREPOSITIONS.contains(&previous.as_str())
+                CONJUNCTIONS.contains(&previous.as_str())
+                    || PREPOSITIONS.contains(&previous.as_str())
             });
             if splits && after_space && !pair {
                 return Some(*start);
@@ -221,7 +284,8 @@ impl ClauseSplitter {
     fn forced_cut(&self, limit: usize) -> Option<usize> {
         self.cut_before_word().filter(|cut| *cut <= limit).or_else(|| {
             let head = &self.pending[..limit];
-            let space = head.rfind(char::is_whitespace).filter(|space| !head[..*space].trim().is_empty());
+            let space =
+                head.rfind(char::is_whitespace).filter(|space| !head[..*space].trim().is_empty());
             Some(space.unwrap_or(limit)).filter(|cut| *cut > 0)
         })
     }
@@ -239,9 +303,10 @@ impl ClauseSplitter {
             return true;
         }
         // `Am 3. Mai`: only some languages write ordinals so.
-        let is_ordinal = matches!(self.language.code(), "de" | "da" | "no" | "fi" | "cs" | "pl" | "hu")
-            && !word.is_empty()
-            && word.chars().all(|character| character.is_ascii_digit());
+        let is_ordinal =
+            matches!(self.language.code(), "de" | "da" | "no" | "fi" | "cs" | "pl" | "hu")
+                && !word.is_empty()
+                && word.chars().all(|character| character.is_ascii_digit());
         is_ordinal || is_abbreviation(&self.pending[..start])
     }
 }
@@ -255,14 +320,19 @@ fn last_word(text: &str) -> &str {
 pub(super) fn is_abbreviation(text: &str) -> bool {
     let word = last_word(text);
     let mut characters = word.chars();
-    let is_initial = characters.next().is_some_and(char::is_uppercase) && characters.next().is_none();
+    let is_initial =
+        characters.next().is_some_and(char::is_uppercase) && characters.next().is_none();
     is_initial || ABBREVIATIONS.contains(&word.to_lowercase().as_str())
 }
 
 fn boundary(character: char) -> Option<Boundary> {
     match character {
-        '.' | '!' | '?' | '…' | '。' | '！' | '？' | '؟' | '।' | '॥' | '։' | '።' => Some(Boundary::Strong),
-        ',' | ';' | ':' | '—' | '–' | '、' | '，' | '；' | '：' | '،' | '؛' => Some(Boundary::Soft),
+        '.' | '!' | '?' | '…' | '。' | '！' | '？' | '؟' | '।' | '॥' | '։' | '።' => {
+            Some(Boundary::Strong)
+        }
+        ',' | ';' | ':' | '—' | '–' | '、' | '，' | '；' | '：' | '،' | '؛' => {
+            Some(Boundary::Soft)
+        }
         _ => None,
     }
 }
@@ -277,11 +347,15 @@ fn is_wide(character: char) -> bool {
 }
 
 fn letters(text: &str) -> usize {
-    text.chars().filter(|character| character.is_alphanumeric()).map(|character| 1 + usize::from(is_wide(character))).sum()
+    text.chars()
+        .filter(|character| character.is_alphanumeric())
+        .map(|character| 1 + usize::from(is_wide(character)))
+        .sum()
 }
 
 fn ends_sentence(clause: &str) -> bool {
-    clause.trim_end_matches(is_closing).chars().next_back().and_then(boundary) == Some(Boundary::Strong)
+    clause.trim_end_matches(is_closing).chars().next_back().and_then(boundary)
+        == Some(Boundary::Strong)
 }
 
 /// The words of a text with their offsets, without the marks around them.
@@ -349,15 +423,24 @@ mod tests {
 
     #[test]
     fn numbers_times_and_ellipses_are_not_cut() {
-        assert_eq!(english("It costs 3.5 euros. Or 1,000 yen…"), ["It costs 3.5 euros.", "Or 1,000 yen…"]);
+        assert_eq!(
+            english("It costs 3.5 euros. Or 1,000 yen…"),
+            ["It costs 3.5 euros.", "Or 1,000 yen…"]
+        );
         assert_eq!(english("At 10:30 we leave. Good."), ["At 10:30 we leave.", "Good."]);
         assert_eq!(english("Well... I do not know."), ["Well...", "I do not know."]);
     }
 
     #[test]
     fn abbreviations_and_initials_do_not_end_a_sentence() {
-        assert_eq!(spanish("El Sr. García llegó. Hola a todos."), ["El Sr. García llegó.", "Hola a todos."]);
-        assert_eq!(english("Mr. J. Smith arrived. Welcome!"), ["Mr. J. Smith arrived.", "Welcome!"]);
+        assert_eq!(
+            spanish("El Sr. García llegó. Hola a todos."),
+            ["El Sr. García llegó.", "Hola a todos."]
+        );
+        assert_eq!(
+            english("Mr. J. Smith arrived. Welcome!"),
+            ["Mr. J. Smith arrived.", "Welcome!"]
+        );
         assert_eq!(english("They met at 5 p.m. on Monday."), ["They met at 5 p.m. on Monday."]);
     }
 
@@ -411,14 +494,20 @@ mod tests {
     #[test]
     fn scripts_without_spaces_are_cut_too() {
         let chinese: Language = "zh".parse().expect("a language");
-        assert_eq!(split(chinese, "大家早上好，会议现在开始。请坐下。"), ["大家早上好，", "会议现在开始。", "请坐下。"]);
+        assert_eq!(
+            split(chinese, "大家早上好，会议现在开始。请坐下。"),
+            ["大家早上好，", "会议现在开始。", "请坐下。"]
+        );
     }
 
     #[test]
     fn a_text_without_any_mark_is_cut_at_a_word() {
         let text = "palabra ".repeat(120);
         let clauses = spanish(&text);
-        assert!(clauses.iter().all(|clause| clause.split_whitespace().count() <= MAX_WORDS), "{clauses:?}");
+        assert!(
+            clauses.iter().all(|clause| clause.split_whitespace().count() <= MAX_WORDS),
+            "{clauses:?}"
+        );
         let unbroken = "x".repeat(1000);
         assert!(spanish(&unbroken).iter().all(|clause| clause.chars().count() <= MAX_CHARS));
     }
@@ -428,7 +517,7 @@ mod tests {
         let mut splitter = ClauseSplitter::new(Language::EN);
         splitter.push("One sentence here. Another one");
         assert_eq!(splitter.finish(), ["Another one"]);
-        assert_eq!(splitter.push("Good day, sir. "), ["Good day,", "sir."]);
+        assert_eq!(splitter.push("Good day, madam. "), ["Good day,", "madam."]);
     }
 
     fn squeezed(text: &str) -> String {

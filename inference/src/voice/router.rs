@@ -94,9 +94,9 @@ impl VoiceSet {
             });
             match outcome {
                 Ok(()) => return Ok(engine.name()),
-                Err(error @ (VoiceError::Failed { .. } | VoiceError::UnsupportedLanguage { .. }))
-                    if !released =>
-                {
+                Err(
+                    error @ (VoiceError::Failed { .. } | VoiceError::UnsupportedLanguage { .. }),
+                ) if !released => {
                     tracing::warn!(engine = engine.name(), %error, "voice engine failed, trying the next");
                     last_error = error;
                 }
@@ -162,7 +162,8 @@ mod tests {
             _request: &SpeakRequest,
             on_chunk: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
         ) -> Result<(), VoiceError> {
-            let failed = || VoiceError::Failed { engine: self.0.to_owned(), source: "broken".into() };
+            let failed =
+                || VoiceError::Failed { engine: self.0.to_owned(), source: "broken".into() };
             if matches!(self.1, Behaviour::FailsFirst) {
                 return Err(failed());
             }
@@ -182,7 +183,9 @@ mod tests {
     }
 
     fn set(engines: Vec<Fake>) -> VoiceSet {
-        VoiceSet::new(engines.into_iter().map(|engine| Arc::new(engine) as Arc<dyn Voice>).collect())
+        VoiceSet::new(
+            engines.into_iter().map(|engine| Arc::new(engine) as Arc<dyn Voice>).collect(),
+        )
     }
 
     fn speak(set: &VoiceSet, request: &SpeakRequest) -> (Result<String, VoiceError>, usize) {
@@ -204,7 +207,8 @@ mod tests {
 
     #[test]
     fn an_engine_that_fails_in_mid_speech_is_not_replaced() {
-        let set = set(vec![Fake("one", Behaviour::FailsAfterAChunk), Fake("two", Behaviour::Speaks)]);
+        let set =
+            set(vec![Fake("one", Behaviour::FailsAfterAChunk), Fake("two", Behaviour::Speaks)]);
         let (outcome, chunks) = speak(&set, &request(Language::ES, None));
         assert!(matches!(outcome, Err(VoiceError::Failed { .. })));
         assert_eq!(chunks, 1);
@@ -230,8 +234,10 @@ mod tests {
 
     #[test]
     fn the_configured_order_decides_and_unknown_engines_are_named() {
-        let engines: Vec<Arc<dyn Voice>> =
-            vec![Arc::new(Fake("one", Behaviour::Speaks)), Arc::new(Fake("two", Behaviour::Speaks))];
+        let engines: Vec<Arc<dyn Voice>> = vec![
+            Arc::new(Fake("one", Behaviour::Speaks)),
+            Arc::new(Fake("two", Behaviour::Speaks)),
+        ];
         let order = ["two".to_owned(), "one".to_owned()];
         let set = VoiceSet::ordered(&order, &engines).expect("both exist");
         assert_eq!(speak(&set, &request(Language::ES, None)).0.expect("spoken"), "two");

@@ -6,7 +6,9 @@ pub(super) fn speakable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            character if character.is_whitespace() || character.is_control() => push_space(&mut clean),
+            character if character.is_whitespace() || character.is_control() => {
+                push_space(&mut clean);
+            }
             // Joiners steer the reading of Indic and Perso-Arabic letters; elsewhere they glue emoji.
             '\u{200c}' | '\u{200d}' if clean.ends_with(joins) => clean.push(character),
             character if is_silent(character) => {}

@@ -82,9 +82,12 @@ impl Espeak {
 
     fn voice_for(&self, request: &SpeakRequest) -> Result<&str, VoiceError> {
         let (_, default) =
-            self.voices.iter().find(|(language, _)| *language == request.language).ok_or_else(|| {
-                VoiceError::UnsupportedLanguage { engine: ENGINE.to_owned(), language: request.language }
-            })?;
+            self.voices.iter().find(|(language, _)| *language == request.language).ok_or_else(
+                || VoiceError::UnsupportedLanguage {
+                    engine: ENGINE.to_owned(),
+                    language: request.language,
+                },
+            )?;
         match &request.voice {
             Some(wanted) if wanted != default => {
                 Err(VoiceError::UnknownVoice { voice: wanted.clone(), known: default.clone() })
@@ -184,7 +187,8 @@ impl Speaking {
         on_chunk: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), VoiceError> {
         let mut output = self.child.stdout.take().ok_or_else(|| failed(EspeakError::Died))?;
-        let rate = wav::read_head(&mut output).map_err(|error| failed(EspeakError::Audio(error)))?;
+        let rate =
+            wav::read_head(&mut output).map_err(|error| failed(EspeakError::Audio(error)))?;
         if rate != SAMPLE_RATE_HZ {
             let what = WavError::Unsupported(format!("{rate} Hz instead of {SAMPLE_RATE_HZ}"));
             return Err(failed(EspeakError::Audio(what)));
@@ -192,13 +196,15 @@ impl Speaking {
         let mut bytes = vec![0u8; 2 * CHUNK_SAMPLES];
         let mut samples = Vec::with_capacity(CHUNK_SAMPLES);
         loop {
-            let filled = fill(&mut output, &mut bytes).map_err(|error| failed(EspeakError::Pipe(error)))?;
+            let filled =
+                fill(&mut output, &mut bytes).map_err(|error| failed(EspeakError::Pipe(error)))?;
             if request.cancel.is_cancelled() {
                 return Err(VoiceError::Cancelled);
             }
             let (pairs, _) = bytes[..filled].as_chunks();
             samples.clear();
-            samples.extend(pairs.iter().map(|pair| f32::from(i16::from_le_bytes(*pair)) / 32_768.0));
+            samples
+                .extend(pairs.iter().map(|pair| f32::from(i16::from_le_bytes(*pair)) / 32_768.0));
             if samples.is_empty() {
                 break;
             }

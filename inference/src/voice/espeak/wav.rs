@@ -36,13 +36,16 @@ pub fn read_head(stream: &mut impl Read) -> Result<u32, WavError> {
                 let (encoding, channels, bits) = (short(0), short(2), short(14));
                 let rate = u32::from_le_bytes([format[4], format[5], format[6], format[7]]);
                 if (encoding, channels, bits) != (1, 1, 16) || rate == 0 {
-                    let what = format!("encoding {encoding}, {channels} channels, {bits} bits, {rate} Hz");
+                    let what =
+                        format!("encoding {encoding}, {channels} channels, {bits} bits, {rate} Hz");
                     return Err(WavError::Unsupported(what));
                 }
                 sample_rate_hz = Some(rate);
                 skip(stream, size % 2)?;
             }
-            b"fmt " => return Err(WavError::Unsupported(format!("a format chunk of {size} bytes"))),
+            b"fmt " => {
+                return Err(WavError::Unsupported(format!("a format chunk of {size} bytes")));
+            }
             b"data" => {
                 return sample_rate_hz
                     .ok_or_else(|| WavError::Unsupported("samples before the format".to_owned()));
@@ -60,7 +63,8 @@ fn read_array<const N: usize>(stream: &mut impl Read) -> Result<[u8; N], WavErro
 }
 
 fn skip(stream: &mut impl Read, bytes: u32) -> Result<(), WavError> {
-    let skipped = io::copy(&mut stream.take(u64::from(bytes)), &mut io::sink()).map_err(WavError::CutShort)?;
+    let skipped = io::copy(&mut stream.take(u64::from(bytes)), &mut io::sink())
+        .map_err(WavError::CutShort)?;
     if skipped == u64::from(bytes) {
         Ok(())
     } else {

@@ -127,7 +127,12 @@ fn matrix(shape: [usize; 2], data: &[f32]) -> NdTensorView<'_, f32, 2> {
 }
 
 /// Plain product `out = a b`, with shapes that the callers keep consistent.
-fn multiply(gemm: &GemmExecutor, out: &mut [f32], a: &PackedAMatrix<f32>, b: NdTensorView<'_, f32, 2>) {
+fn multiply(
+    gemm: &GemmExecutor,
+    out: &mut [f32],
+    a: &PackedAMatrix<f32>,
+    b: NdTensorView<'_, f32, 2>,
+) {
     gemm.gemm(out, GemmInputA::Packed(a), GemmInputB::Unpacked(b), GemmOptions::default())
         .expect("the buffers are made for these shapes");
 }
@@ -152,22 +157,29 @@ pub(super) struct TransformConv {
 
 impl TransformConv {
     /// Prepares the weights. `block` must be even and at least the kernel's length.
-    pub(super) fn new(gemm: &GemmExecutor, weights: &ConvWeights, dilation: usize, block: usize) -> Self {
+    pub(super) fn new(
+        gemm: &GemmExecutor,
+        weights: &ConvWeights,
+        dilation: usize,
+        block: usize,
+    ) -> Self {
         let [channels, inputs, kernel] = weights.shape;
         assert_eq!(channels, inputs, "a transform convolution is square");
         let transform = Transform::new(gemm, block, kernel);
-        let columns: Vec<Vec<f64>> = (0..kernel).map(|tap| kernel_column(block, tap)).collect();
-        let packed = (0..transform.planes)
-            .into_par_iter()
-            .map(|plane| {
-                let factor = |taps: &[f32]| -> f64 {
-                    taps.iter().zip(&columns).map(|(tap, column)| f64::from(*tap) * column[plane]).sum()
-                };
-                let values: Vec<f32> =
-                    weights.values.chunks_exact(kernel).map(|taps| factor(taps) as f32).collect();
-                let gemm = GemmExecutor::new();
-                gemm.prepack_a(matrix([channels, channels], &values))
-            })
+        let mut factors = vec![0.0f32; transform.planes * kernel];
+        for tap in 0..kernel {
+            for (plane, factor) in kernel_column(block, tap).into_iter().enumerate() {
+                factors[plane * kernel + tap] = factor as f32;
+            }
+        }
+        let pairs = channels * channels;
+        let mut planes = vec![0.0f32; transform.planes * pairs];
+        let taps = matrix([pairs, kernel], &weights.values);
+        let factors = gemm.prepack_a(matrix([transform.planes, kernel], &factors));
+        multiply(gemm, &mut planes, &factors, taps.transposed());
+        let packed = planes
+            .chunks_exact(pairs)
+            .map(|plane| gemm.prepack_a(matrix([channels, channels], plane)))
             .collect();
         Self { channels, dilation, transform, weights: packed, bias: weights.bias.clone() }
     }
@@ -181,78 +193,125 @@ impl TransformConv {
         accumulate: bool,
         scratch: &mut Scratch,
     ) {
-        let (channels, block, planes) = (self.channels, self.transform.block, self.transform.planes);
+        let (channels, block, planes) =
+            (self.channels, self.transform.block, self.transform.planes);
         let outputs = self.transform.outputs();
-        let starts = self.block_starts(input.len());
-        // A tile of roughly equal width each, so that no pass is left with a few columns.
-        let tiles = starts.len().div_ceil(TILE_COLUMNS);
-        for tile in starts.chunks(starts.len().div_ceil(tiles.max(1)).max(1)) {
-            let plane_len = channels * tile.len();
+        for tile in self.tiles(input.len()) {
+            let width = tile.iter().map(|run| run.blocks).sum::<usize>();
+            let plane_len = channels * width;
             let gathered = resize(&mut scratch.gathered, block * plane_len);
-            self.gather(input, tile, gathered);
+            self.gather(input, &tile, gathered);
             let transformed = resize(&mut scratch.planes, planes * plane_len);
-            multiply(gemm, transformed, &self.transform.forward, matrix([block, plane_len], gathered));
+            multiply(
+                gemm,
+                transformed,
+                &self.transform.forward,
+                matrix([block, plane_len], gathered),
+            );
             let products = resize(&mut scratch.products, planes * plane_len);
             products
                 .par_chunks_mut(plane_len)
                 .zip(transformed.par_chunks(plane_len))
                 .zip(&self.weights)
                 .for_each(|((product, plane), weights)| {
-                    multiply(gemm, product, weights, matrix([channels, tile.len()], plane));
+                    multiply(gemm, product, weights, matrix([channels, width], plane));
                 });
             let blocks = resize(&mut scratch.blocks, outputs * plane_len);
             multiply(gemm, blocks, &self.transform.backward, matrix([planes, plane_len], products));
-            self.scatter(blocks, tile, output, accumulate);
+            self.scatter(blocks, &tile, output, accumulate);
         }
     }
 
-    /// Index of the first input sample of each block, shifted by [`MARGIN`]. A dilated convolution
-    /// is `dilation` plain ones over interleaved samples: each block stays within one of them.
-    fn block_starts(&self, len: usize) -> Vec<usize> {
+    /// The blocks of a signal in tiles of about [`TILE_COLUMNS`]. A dilated convolution is `dilation`
+    /// plain ones over interleaved samples: each run of blocks stays within one of them.
+    fn tiles(&self, len: usize) -> Vec<Vec<Run>> {
         let (dilation, outputs) = (self.dilation, self.transform.outputs());
-        let padding = dilation * (self.transform.kernel / 2);
-        let mut starts = Vec::with_capacity(len / outputs + dilation);
-        for phase in 0..dilation.min(len) {
-            let samples = (len - phase).div_ceil(dilation);
-            let blocks = samples.div_ceil(outputs);
-            starts.extend((0..blocks).map(|index| MARGIN + phase + dilation * index * outputs - padding));
-        }
-        starts
-    }
-
-    /// Lays the samples of the blocks out as `[block, channels, tile]`.
-    fn gather(&self, input: &Signal, tile: &[usize], gathered: &mut [f32]) {
-        let width = tile.len();
-        gathered.par_chunks_mut(self.channels * width).enumerate().for_each(|(sample, rows)| {
-            let offset = sample * self.dilation;
-            for (channel, row) in rows.chunks_exact_mut(width).enumerate() {
-                let source = &input.padded_row(channel)[offset..];
-                for (value, start) in row.iter_mut().zip(tile) {
-                    *value = source[*start];
+        let blocks_of = |phase: usize| (len - phase).div_ceil(dilation).div_ceil(outputs);
+        let phases = dilation.min(len);
+        let total: usize = (0..phases).map(blocks_of).sum();
+        // Tiles of equal width, so that no pass is left with a few columns.
+        let width = total.div_ceil(total.div_ceil(TILE_COLUMNS).max(1)).max(1);
+        let mut tiles = Vec::new();
+        let mut tile = Vec::new();
+        let mut room = width;
+        for phase in 0..phases {
+            let mut done = 0;
+            while done < blocks_of(phase) {
+                let blocks = (blocks_of(phase) - done).min(room);
+                tile.push(Run { first: phase + dilation * outputs * done, blocks });
+                done += blocks;
+                room -= blocks;
+                if room == 0 {
+                    tiles.push(std::mem::take(&mut tile));
+                    room = width;
                 }
             }
-        });
+        }
+        if !tile.is_empty() {
+            tiles.push(tile);
+        }
+        tiles
     }
 
-    /// Puts `blocks`, `[outputs, channels, tile]`, where they belong and adds the bias.
-    fn scatter(&self, blocks: &[f32], tile: &[usize], output: &mut Signal, accumulate: bool) {
-        let width = tile.len();
+    /// Distance from a block to the next of its run.
+    fn spacing(&self) -> usize {
+        self.dilation * self.transform.outputs()
+    }
+
+    /// Lays the samples of the blocks out as `[block, channels, width of the tile]`.
+    fn gather(&self, input: &Signal, tile: &[Run], gathered: &mut [f32]) {
         let padding = self.dilation * (self.transform.kernel / 2);
-        let outputs = self.transform.outputs();
-        output.par_rows_mut().enumerate().for_each(|(channel, row)| {
-            let bias = self.bias[channel];
-            for output_index in 0..outputs {
-                let values = &blocks[(output_index * self.channels + channel) * width..][..width];
-                // The margin at the end of the row swallows what the last block computes beyond it.
-                let shift = output_index * self.dilation + padding;
-                for (value, start) in values.iter().zip(tile) {
-                    if let Some(target) = row.get_mut(start + shift - MARGIN) {
-                        *target = if accumulate { *target } else { 0.0 } + value + bias;
+        let plane_len = gathered.len() / self.transform.block;
+        gathered.par_chunks_mut(plane_len).enumerate().for_each(|(sample, rows)| {
+            let offset = MARGIN + sample * self.dilation - padding;
+            for (channel, row) in rows.chunks_exact_mut(plane_len / self.channels).enumerate() {
+                let source = &input.padded_row(channel)[offset..];
+                let mut row = row;
+                for run in tile {
+                    let (values, rest) = row.split_at_mut(run.blocks);
+                    row = rest;
+                    for (value, sample) in
+                        values.iter_mut().zip(source[run.first..].iter().step_by(self.spacing()))
+                    {
+                        *value = *sample;
                     }
                 }
             }
         });
     }
+
+    /// Puts `blocks`, `[outputs, channels, width of the tile]`, where they belong and adds the bias.
+    fn scatter(&self, blocks: &[f32], tile: &[Run], output: &mut Signal, accumulate: bool) {
+        let plane_len = blocks.len() / self.transform.outputs();
+        let width = plane_len / self.channels;
+        output.par_rows_mut().enumerate().for_each(|(channel, row)| {
+            let bias = self.bias[channel];
+            for (index, plane) in blocks.chunks_exact(plane_len).enumerate() {
+                let mut values = &plane[channel * width..][..width];
+                for run in tile {
+                    let (run_values, rest) = values.split_at(run.blocks);
+                    values = rest;
+                    // What the last block computes beyond the end of the row is dropped.
+                    let Some(targets) = row.get_mut(run.first + index * self.dilation..) else {
+                        continue;
+                    };
+                    let targets = targets.iter_mut().step_by(self.spacing()).zip(run_values);
+                    if accumulate {
+                        targets.for_each(|(target, value)| *target += value + bias);
+                    } else {
+                        targets.for_each(|(target, value)| *target = value + bias);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Evenly spaced blocks.
+struct Run {
+    /// Index of the first output sample of the first block.
+    first: usize,
+    blocks: usize,
 }
 
 /// Any other convolution: gathered into columns, then one matrix product per tile.
@@ -267,7 +326,12 @@ pub(super) struct DenseConv {
 }
 
 impl DenseConv {
-    pub(super) fn new(gemm: &GemmExecutor, weights: &ConvWeights, stride: usize, padding: usize) -> Self {
+    pub(super) fn new(
+        gemm: &GemmExecutor,
+        weights: &ConvWeights,
+        stride: usize,
+        padding: usize,
+    ) -> Self {
         let [outputs, inputs, kernel] = weights.shape;
         Self {
             inputs,
@@ -295,7 +359,12 @@ impl DenseConv {
                 }
             });
             let products = resize(&mut scratch.products, self.outputs * width);
-            multiply(gemm, products, &self.weights, matrix([self.inputs * self.kernel, width], gathered));
+            multiply(
+                gemm,
+                products,
+                &self.weights,
+                matrix([self.inputs * self.kernel, width], gathered),
+            );
             let first = tile_index * 4 * TILE_COLUMNS;
             output.par_rows_mut().enumerate().for_each(|(channel, row)| {
                 let values = &products[channel * width..][..width];
@@ -350,7 +419,9 @@ impl Upsample {
                     let values = &products[(channel * kernel + tap) * width..][..width];
                     for (index, value) in values.iter().enumerate() {
                         let position = (first + index) * self.stride + tap;
-                        if let Some(target) = position.checked_sub(cut).and_then(|at| row.get_mut(at)) {
+                        if let Some(target) =
+                            position.checked_sub(cut).and_then(|at| row.get_mut(at))
+                        {
                             *target += value;
                         }
                     }
@@ -384,12 +455,19 @@ mod tests {
     }
 
     /// The textbook sum.
-    fn direct(input: &Signal, weights: &ConvWeights, dilation: usize, output: usize, at: usize) -> f32 {
+    fn direct(
+        input: &Signal,
+        weights: &ConvWeights,
+        dilation: usize,
+        output: usize,
+        at: usize,
+    ) -> f32 {
         let [_, inputs, kernel] = weights.shape;
         let mut sum = f64::from(weights.bias[output]);
         for channel in 0..inputs {
             for tap in 0..kernel {
-                let position = at as isize + (tap as isize - (kernel / 2) as isize) * dilation as isize;
+                let position =
+                    at as isize + (tap as isize - (kernel / 2) as isize) * dilation as isize;
                 let sample = usize::try_from(position)
                     .ok()
                     .and_then(|position| input.row(channel).get(position))
@@ -416,7 +494,10 @@ mod tests {
                     let conv = TransformConv::new(&gemm, &weights, dilation, block);
                     conv.run(&gemm, &input, &mut output, true, &mut Scratch::default());
                     let wanted = before + direct(&input, &weights, dilation, 2, len / 2);
-                    assert!((output.row(2)[len / 2] - wanted).abs() < 2e-5, "{kernel} {dilation} {len}");
+                    assert!(
+                        (output.row(2)[len / 2] - wanted).abs() < 2e-5,
+                        "{kernel} {dilation} {len}"
+                    );
                     conv.run(&gemm, &input, &mut output, false, &mut Scratch::default());
                     for (channel, at) in [(0, 0), (5, len - 1)] {
                         let wanted = direct(&input, &weights, dilation, channel, at);
@@ -433,7 +514,8 @@ mod tests {
         let mut seed = 11;
         let weights = random_weights([3, 5, 7], 3, &mut seed);
         let input = random_signal(5, 1300, &mut seed);
-        let output = DenseConv::new(&gemm, &weights, 1, 3).run(&gemm, &input, &mut Scratch::default());
+        let output =
+            DenseConv::new(&gemm, &weights, 1, 3).run(&gemm, &input, &mut Scratch::default());
         assert_eq!(output.len(), 1300);
         for at in [0, 700, 1299] {
             assert!((output.row(1)[at] - direct(&input, &weights, 1, 1, at)).abs() < 2e-5);
@@ -443,8 +525,11 @@ mod tests {
     #[test]
     fn upsampling_spreads_each_sample_over_two_strides() {
         let gemm = GemmExecutor::new();
-        let weights =
-            ConvWeights { values: (1..=8).map(|value| value as f32).collect(), shape: [1, 1, 8], bias: vec![0.5] };
+        let weights = ConvWeights {
+            values: (1..=8).map(|value| value as f32).collect(),
+            shape: [1, 1, 8],
+            bias: vec![0.5],
+        };
         let input = Signal::from_rows(1, 3, &[0.0, 1.0, 0.0]);
         let output = Upsample::new(&gemm, &weights).run(&gemm, &input, &mut Scratch::default());
         let wanted = [0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 0.5, 0.5];

@@ -1,16 +1,20 @@
 //! Takes the published int8 graph of Kokoro apart: everything up to the vocoder becomes a smaller
-//! ONNX model for the general runtime, the vocoder's weights come out as plain arrays.
+//! ONNX model in f32 for the general runtime, the vocoder's weights come out as plain arrays.
 //!
 //! The graph was exported by PyTorch and quantised by ONNX Runtime's tool, so its nodes carry the
 //! module paths of the original; they are looked up by those. One operator that the runtime does
 //! not know, `FusedMatMul`, is replaced by the standard ones it stands for. This is done at every
-//! start (a fraction of a second) rather than cached: a second file could only go stale.
+//! start (a second) rather than cached: a second file could only go stale.
 
 use std::collections::{HashMap, HashSet};
 
-use rten_onnx::onnx::{AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use rten_onnx::onnx::{
+    AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
+    ValueInfoProto,
+};
 
 use super::convolution::ConvWeights;
+use super::dequantise::{dequantise, scale_name};
 use super::vocoder::{DILATIONS, ResidualWeights, StageWeights, VocoderWeights};
 
 /// Module path of the vocoder.
@@ -26,6 +30,9 @@ pub enum GraphError {
     /// Not ONNX, or cut short.
     #[error("not a readable onnx file: fetch the model again")]
     Unreadable(#[source] rten_onnx::protobuf::ProtobufError),
+    /// Ends in the middle of a field.
+    #[error("the onnx file is cut short: fetch the model again")]
+    Truncated,
     /// An element of the expected graph is absent.
     #[error("{0} is missing from the graph: this engine knows kokoro-v1.0.int8.onnx only")]
     Missing(String),
@@ -46,13 +53,19 @@ pub(super) struct SplitModel {
 
 /// Takes an ONNX file apart.
 pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
+    if !is_complete(file) {
+        return Err(GraphError::Truncated);
+    }
     let mut model = ModelProto::parse_buf(file).map_err(GraphError::Unreadable)?;
-    let mut graph = model.graph.take().ok_or_else(|| GraphError::Missing("the graph".to_owned()))?;
+    let mut graph =
+        model.graph.take().ok_or_else(|| GraphError::Missing("the graph".to_owned()))?;
     let vocoder = vocoder_weights(&graph)?;
     let styles: Vec<String> = block_paths().iter().flat_map(|path| style_outputs(path)).collect();
 
     let mut outputs = vec![FEATURES_OUTPUT.to_owned(), SOURCE_OUTPUT.to_owned()];
     outputs.extend(styles.iter().cloned());
+    prune(&mut graph, &outputs)?;
+    dequantise(&mut graph)?;
     prune(&mut graph, &outputs)?;
     graph.node = graph.node.into_iter().flat_map(standardise).collect();
     graph.output = outputs
@@ -63,6 +76,41 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     model.graph = Some(graph);
     let front = model.write_buf().map_err(GraphError::Unreadable)?;
     Ok(SplitModel { front, styles, vocoder })
+}
+
+/// Whether the outermost fields of a protobuf message end where the file does; the parser takes a
+/// message that is cut short for a shorter one.
+fn is_complete(file: &[u8]) -> bool {
+    let mut rest = file;
+    while !rest.is_empty() {
+        let Some(key) = varint(&mut rest) else { return false };
+        let skipped = match key & 7 {
+            0 => varint(&mut rest).map(|_| 0),
+            1 => Some(8),
+            2 => varint(&mut rest),
+            5 => Some(4),
+            _ => None,
+        };
+        let Some(after) = skipped.and_then(|len| rest.get(usize::try_from(len).ok()?..)) else {
+            return false;
+        };
+        rest = after;
+    }
+    true
+}
+
+/// Takes a variable-length integer off the front.
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 /// Keeps the nodes and weights that `outputs` depend on.
@@ -86,7 +134,8 @@ fn prune(graph: &mut GraphProto, outputs: &[String]) -> Result<(), GraphError> {
         if let Some(&index) = producers.get(value.as_str())
             && needed_nodes.insert(index)
         {
-            pending.extend(graph.node[index].input.iter().filter(|input| !input.is_empty()).cloned());
+            pending
+                .extend(graph.node[index].input.iter().filter(|input| !input.is_empty()).cloned());
         }
     }
     let mut index = 0;
@@ -94,7 +143,9 @@ fn prune(graph: &mut GraphProto, outputs: &[String]) -> Result<(), GraphError> {
         index += 1;
         needed_nodes.contains(&(index - 1))
     });
-    graph.initializer.retain(|tensor| tensor.name.as_ref().is_some_and(|name| needed_values.contains(name)));
+    graph
+        .initializer
+        .retain(|tensor| tensor.name.as_ref().is_some_and(|name| needed_values.contains(name)));
     Ok(())
 }
 
@@ -104,7 +155,9 @@ fn standardise(node: NodeProto) -> Vec<NodeProto> {
         return vec![node];
     }
     let flag = |name: &str| {
-        node.attribute.iter().any(|attribute| attribute.name.as_deref() == Some(name) && attribute.i == Some(1))
+        node.attribute
+            .iter()
+            .any(|attribute| attribute.name.as_deref() == Some(name) && attribute.i == Some(1))
     };
     let name = node.name.clone().unwrap_or_default();
     let mut nodes = Vec::new();
@@ -112,8 +165,12 @@ fn standardise(node: NodeProto) -> Vec<NodeProto> {
     for (input, transposed) in [(0, flag("transA")), (1, flag("transB"))] {
         if transposed {
             let turned = format!("{name}_transposed_{input}");
-            let mut transpose =
-                operator("Transpose", &turned, vec![product.input[input].clone()], vec![turned.clone()]);
+            let mut transpose = operator(
+                "Transpose",
+                &turned,
+                vec![product.input[input].clone()],
+                vec![turned.clone()],
+            );
             transpose.attribute.push(AttributeProto {
                 name: Some("perm".to_owned()),
                 r#type: Some(AttributeType::INTS),
@@ -128,7 +185,12 @@ fn standardise(node: NodeProto) -> Vec<NodeProto> {
     nodes
 }
 
-fn operator(kind: &str, name: &str, input: Vec<String>, output: Vec<String>) -> NodeProto {
+pub(super) fn operator(
+    kind: &str,
+    name: &str,
+    input: Vec<String>,
+    output: Vec<String>,
+) -> NodeProto {
     NodeProto {
         op_type: Some(kind.to_owned()),
         name: Some(name.to_owned()),
@@ -169,7 +231,9 @@ fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
             source: reader.quantised_convolution(&format!("{VOCODER}/noise_convs.{stage}"))?,
             source_stride,
             source_padding,
-            source_block: blocks.next().ok_or_else(|| GraphError::Missing("a residual block".to_owned()))?,
+            source_block: blocks
+                .next()
+                .ok_or_else(|| GraphError::Missing("a residual block".to_owned()))?,
             blocks: blocks.by_ref().take(3).collect(),
         });
     }
@@ -179,15 +243,19 @@ fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
 }
 
 /// Finds weights by module path.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     nodes: HashMap<&'a str, &'a NodeProto>,
     tensors: HashMap<&'a str, &'a TensorProto>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(graph: &'a GraphProto) -> Self {
+    pub(super) fn new(graph: &'a GraphProto) -> Self {
         Self {
-            nodes: graph.node.iter().filter_map(|node| Some((node.name.as_deref()?, node))).collect(),
+            nodes: graph
+                .node
+                .iter()
+                .filter_map(|node| Some((node.name.as_deref()?, node)))
+                .collect(),
             tensors: graph
                 .initializer
                 .iter()
@@ -200,7 +268,8 @@ impl<'a> Reader<'a> {
         let module = module_name(block);
         let mut weights = ResidualWeights { convolutions: Vec::new(), frequencies: Vec::new() };
         for (half, layer) in layers() {
-            let convolution = self.quantised_convolution(&format!("{block}/convs{half}.{layer}"))?;
+            let convolution =
+                self.quantised_convolution(&format!("{block}/convs{half}.{layer}"))?;
             let name = format!("{module}.alpha{half}.{layer}");
             let (_, frequencies) = self.floats(&name)?;
             let usable = frequencies.iter().all(|frequency| frequency.is_normal());
@@ -216,13 +285,13 @@ impl<'a> Reader<'a> {
     /// A convolution whose weights are unsigned bytes with one scale and zero point.
     fn quantised_convolution(&self, path: &str) -> Result<ConvWeights, GraphError> {
         let [_, weight, _, zero_point] = self.inputs(&format!("{path}/Conv_quant"))?;
-        let (dims, bytes) = self.bytes(weight)?;
-        let zero_point = *self.bytes(zero_point)?.1.first().ok_or_else(|| unexpected(zero_point))?;
-        let scale_name = weight.strip_suffix("quantized").ok_or_else(|| unexpected(weight))?;
-        let (_, scale) = self.floats(&format!("{scale_name}scale"))?;
+        let (dims, integers) = self.integers(weight)?;
+        let zero_point =
+            *self.integers(zero_point)?.1.first().ok_or_else(|| unexpected(zero_point))?;
+        let (_, scale) = self.floats(&scale_name(weight)?)?;
         let scale = *scale.first().ok_or_else(|| unexpected(weight))?;
         let values =
-            bytes.iter().map(|byte| (f32::from(*byte) - f32::from(zero_point)) * scale).collect();
+            integers.iter().map(|integer| f32::from(integer - zero_point) * scale).collect();
         let (_, bias) = self.floats(&format!("{}.bias", module_name(path)))?;
         convolution(weight, &dims, values, bias)
     }
@@ -245,9 +314,15 @@ impl<'a> Reader<'a> {
         inputs.try_into().map_err(|_| unexpected(node))
     }
 
-    fn tensor(&self, name: &str, kind: DataType, width: usize) -> Result<(Vec<usize>, Vec<u8>), GraphError> {
+    fn tensor(
+        &self,
+        name: &str,
+        kind: DataType,
+        width: usize,
+    ) -> Result<(Vec<usize>, Vec<u8>), GraphError> {
         let tensor = self.tensors.get(name).ok_or_else(|| GraphError::Missing(name.to_owned()))?;
-        let dims: Option<Vec<usize>> = tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect();
+        let dims: Option<Vec<usize>> =
+            tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect();
         let dims = dims.ok_or_else(|| unexpected(name))?;
         let count = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
         if tensor.data_type != Some(kind) {
@@ -267,18 +342,31 @@ impl<'a> Reader<'a> {
         Ok((dims, raw))
     }
 
-    fn floats(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), GraphError> {
+    pub(super) fn floats(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), GraphError> {
         let (dims, raw) = self.tensor(name, DataType::FLOAT, size_of::<f32>())?;
         let (values, _) = raw.as_chunks();
         Ok((dims, values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
     }
 
-    fn bytes(&self, name: &str) -> Result<(Vec<usize>, Vec<u8>), GraphError> {
-        self.tensor(name, DataType::UINT8, 1)
+    /// A tensor of signed or unsigned bytes.
+    pub(super) fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i16>), GraphError> {
+        let kind = self.tensors.get(name).and_then(|tensor| tensor.data_type);
+        if kind == Some(DataType::INT8) {
+            let (dims, raw) = self.tensor(name, DataType::INT8, 1)?;
+            Ok((dims, raw.into_iter().map(|byte| i16::from(byte.cast_signed())).collect()))
+        } else {
+            let (dims, raw) = self.tensor(name, DataType::UINT8, 1)?;
+            Ok((dims, raw.into_iter().map(i16::from).collect()))
+        }
     }
 }
 
-fn convolution(name: &str, dims: &[usize], values: Vec<f32>, bias: Vec<f32>) -> Result<ConvWeights, GraphError> {
+fn convolution(
+    name: &str,
+    dims: &[usize],
+    values: Vec<f32>,
+    bias: Vec<f32>,
+) -> Result<ConvWeights, GraphError> {
     let shape: [usize; 3] = dims.try_into().map_err(|_| unexpected(name))?;
     if shape.contains(&0) || ![shape[0], shape[1]].contains(&bias.len()) {
         return Err(unexpected(name));
@@ -286,7 +374,7 @@ fn convolution(name: &str, dims: &[usize], values: Vec<f32>, bias: Vec<f32>) -> 
     Ok(ConvWeights { values, shape, bias })
 }
 
-fn unexpected(name: &str) -> GraphError {
+pub(super) fn unexpected(name: &str) -> GraphError {
     GraphError::Unexpected(name.to_owned())
 }
 
@@ -349,7 +437,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_onnx_is_refused() {
-        assert!(matches!(split(b"\xff\xff\xff\xff garbage"), Err(GraphError::Unreadable(_))));
+        assert!(matches!(split(b"\xff\xff\xff\xff garbage"), Err(GraphError::Truncated)));
+        assert!(split(b"\x3a\x03\xff\xff\xff").is_err());
         assert!(matches!(split(b""), Err(GraphError::Missing(_))));
     }
 }

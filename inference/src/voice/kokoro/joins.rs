@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn nothing_clips_and_silence_becomes_nothing() {
-        let mut samples: Vec<f32> = (0..9000).map(|index| 1.8 * (index as f32 * 0.1).sin()).collect();
+        let mut samples: Vec<f32> =
+            (0..9000).map(|index| 1.8 * (index as f32 * 0.1).sin()).collect();
         finish_clause(&mut samples);
         assert!(samples.iter().all(|sample| sample.abs() <= PEAK + 1e-6));
         let mut silence = vec![0.001; 5000];

@@ -2,11 +2,12 @@
 //! languages at a cost that two processor cores can bear.
 //!
 //! Text becomes clauses, a clause becomes phonemes ([`g2p`]), those become tokens. The front of the
-//! model (text encoder, durations, pitch, decoder) is the published int8 graph, run by `rten`; the
-//! vocoder is our own ([`vocoder`]). The model draws no random numbers: the same tokens and voice
+//! model (text encoder, durations, pitch, decoder) is the published graph, run by `rten`; the vocoder
+//! is our own ([`vocoder`]). The model draws no random numbers: the same tokens and voice
 //! give the same samples.
 
 mod convolution;
+mod dequantise;
 mod g2p;
 mod graph;
 mod joins;
@@ -169,7 +170,12 @@ impl Kokoro {
     ///
     /// # Errors
     /// If the voice is unknown, there are too few or too many tokens, or the model fails.
-    pub fn synthesise(&self, tokens: &[i32], voice: &str, speed: f32) -> Result<Vec<f32>, VoiceError> {
+    pub fn synthesise(
+        &self,
+        tokens: &[i32],
+        voice: &str,
+        speed: f32,
+    ) -> Result<Vec<f32>, VoiceError> {
         let style = self
             .styles
             .style(voice, tokens.len().max(MIN_STYLE_TOKENS))
@@ -197,11 +203,14 @@ impl Kokoro {
             self.front.run(inputs, &self.nodes.outputs, Some(options)).map_err(KokoroError::Run)?;
 
         let mut outputs = outputs.into_iter();
-        let features = signal_of(outputs.next(), FEATURES).ok_or(KokoroError::Output("features"))?;
-        let source = signal_of(outputs.next(), SOURCE_CHANNELS).ok_or(KokoroError::Output("excitation"))?;
+        let features =
+            signal_of(outputs.next(), FEATURES).ok_or(KokoroError::Output("features"))?;
+        let source =
+            signal_of(outputs.next(), SOURCE_CHANNELS).ok_or(KokoroError::Output("excitation"))?;
         let styles: Option<Vec<Vec<f32>>> = outputs.map(numbers_of).collect();
         let styles = styles.ok_or(KokoroError::Output("styles"))?;
-        let input = VocoderInput::new(features, source, &styles).ok_or(KokoroError::Output("shapes"))?;
+        let input =
+            VocoderInput::new(features, source, &styles).ok_or(KokoroError::Output("shapes"))?;
         let samples = self.vocoder.run(input);
         if samples.iter().all(|sample| sample.is_finite()) {
             Ok(samples)
@@ -217,7 +226,11 @@ impl Kokoro {
         }
     }
 
-    fn voice_for<'a>(&'a self, request: &'a SpeakRequest, dialect: &'a Dialect) -> Result<&'a str, VoiceError> {
+    fn voice_for<'a>(
+        &'a self,
+        request: &'a SpeakRequest,
+        dialect: &'a Dialect,
+    ) -> Result<&'a str, VoiceError> {
         let voice = request.voice.as_deref().unwrap_or(dialect.default_voice);
         if self.styles.contains(voice) { Ok(voice) } else { Err(self.unknown_voice(voice)) }
     }
@@ -245,9 +258,7 @@ impl VocoderInput {
     fn new(features: Signal, mut source: Signal, styles: &[Vec<f32>]) -> Option<Self> {
         let fits = features.len() > 0 && source.len() == features.len() * vocoder::UPSAMPLING + 1;
         let styles = vocoder::group_styles(styles)?;
-        // The graph divides imaginary by real parts for the phase; where the excitation is silent
-        // both are zero, and the phase does not matter.
-        source.replace_nan(0.0);
+        vocoder::mend_phases(&mut source);
         fits.then_some(Self { features, source, styles })
     }
 }

@@ -57,11 +57,6 @@ impl Signal {
         &mut self.data[channel * stride..][..stride][MARGIN..][..self.len]
     }
 
-    /// Puts `value` where a sample is not a number.
-    pub(super) fn replace_nan(&mut self, value: f32) {
-        self.data.iter_mut().filter(|sample| sample.is_nan()).for_each(|sample| *sample = value);
-    }
-
     pub(super) fn par_rows(&self) -> impl IndexedParallelIterator<Item = &[f32]> {
         self.data.par_chunks_exact(self.stride()).map(|row| &row[MARGIN..][..self.len])
     }

@@ -89,7 +89,11 @@ impl Styles {
     }
 
     /// The style of `name` for an utterance of `phonemes` tokens; `None` if there is no such voice.
-    pub(super) fn style(&self, name: &str, phonemes: usize) -> Result<Option<Vec<f32>>, StyleError> {
+    pub(super) fn style(
+        &self,
+        name: &str,
+        phonemes: usize,
+    ) -> Result<Option<Vec<f32>>, StyleError> {
         let Some(path) = self.files.get(name) else { return Ok(None) };
         let known = self.tables.lock().get(name).cloned();
         let table = match known {
@@ -106,7 +110,8 @@ impl Styles {
 }
 
 fn read_table(path: &Path) -> Result<Arc<[f32]>, StyleError> {
-    let bytes = std::fs::read(path).map_err(|source| StyleError::Io { path: path.to_owned(), source })?;
+    let bytes =
+        std::fs::read(path).map_err(|source| StyleError::Io { path: path.to_owned(), source })?;
     if bytes.len() as u64 != FILE_BYTES {
         return Err(StyleError::WrongSize { path: path.to_owned(), actual: bytes.len() as u64 });
     }
@@ -130,8 +135,11 @@ mod tests {
     #[test]
     fn the_row_is_the_count_of_phonemes_less_one() {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("xx_test.bin"), table(|index| (index / STYLE_LEN) as f32))
-            .expect("written");
+        std::fs::write(
+            folder.path().join("xx_test.bin"),
+            table(|index| (index / STYLE_LEN) as f32),
+        )
+        .expect("written");
         let styles = Styles::open(folder.path()).expect("one voice");
         for (phonemes, row) in [(0, 0.0), (1, 0.0), (20, 19.0), (510, 509.0), (900, 509.0)] {
             let style = styles.style("xx_test", phonemes).expect("readable").expect("known");

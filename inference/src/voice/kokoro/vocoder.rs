@@ -75,6 +75,23 @@ pub(super) fn group_styles(styles: &[Vec<f32>]) -> Option<Vec<BlockStyle>> {
     blocks.iter().enumerate().all(fits).then(|| blocks.iter().map(|block| block.to_vec()).collect())
 }
 
+/// Makes the phases of the source spectrum what the arc tangent of two arguments would have given.
+/// The graph divides the imaginary by the real part, which is not a number in silence, where the
+/// model was trained with zero; and a real spectrum line may have the phase pi or minus pi by the
+/// sign of a zero, where it was trained with pi (the other gives the voice a direct current).
+pub(super) fn mend_phases(source: &mut Signal) {
+    for channel in BINS..SOURCE_CHANNELS {
+        let is_real_line = channel == BINS || channel == SOURCE_CHANNELS - 1;
+        for phase in source.row_mut(channel) {
+            if phase.is_nan() {
+                *phase = 0.0;
+            } else if is_real_line {
+                *phase = phase.abs();
+            }
+        }
+    }
+}
+
 /// What the vocoder is given for one utterance.
 pub(super) struct VocoderInput {
     /// `[FEATURES, frames]`.
@@ -112,7 +129,12 @@ impl Vocoder {
             .iter()
             .map(|stage| Stage {
                 upsample: Upsample::new(&gemm, &stage.upsample),
-                source: DenseConv::new(&gemm, &stage.source, stage.source_stride, stage.source_padding),
+                source: DenseConv::new(
+                    &gemm,
+                    &stage.source,
+                    stage.source_stride,
+                    stage.source_padding,
+                ),
                 source_block: Residual::new(&gemm, &stage.source_block),
                 blocks: stage.blocks.iter().map(|block| Residual::new(&gemm, block)).collect(),
             })
@@ -206,7 +228,13 @@ impl Residual {
     }
 
     /// `signal` becomes the block's output.
-    fn run(&self, gemm: &GemmExecutor, signal: &mut Signal, style: &BlockStyle, scratch: &mut Scratch) {
+    fn run(
+        &self,
+        gemm: &GemmExecutor,
+        signal: &mut Signal,
+        style: &BlockStyle,
+        scratch: &mut Scratch,
+    ) {
         let mut activated = Signal::zeros(signal.channels(), signal.len());
         let mut inner = Signal::zeros(signal.channels(), signal.len());
         let layers = self.convolutions.chunks_exact(2).zip(self.frequencies.chunks_exact(2));
@@ -239,8 +267,12 @@ fn normalise_and_activate(input: &Signal, style: &[f32], frequencies: &[f32], ou
         let variance = SumSquareSub::new(row, mean).dispatch() / count;
         let scale = (1.0 + style[channel]) / (variance + EPSILON).sqrt();
         target.copy_from_slice(row);
-        Snake { scale, shift: style[channels + channel] - mean * scale, frequency: frequencies[channel] }
-            .map_mut(target);
+        Snake {
+            scale,
+            shift: style[channels + channel] - mean * scale,
+            frequency: frequencies[channel],
+        }
+        .map_mut(target);
     });
 }
 
@@ -272,8 +304,7 @@ fn leaky_relu(signal: &mut Signal, slope: f32) {
 fn add_shifted(signal: &mut Signal, other: &Signal, shift: usize) {
     signal.par_rows_mut().zip(other.par_rows()).for_each(|(row, addend)| {
         for (index, value) in row.iter_mut().enumerate() {
-            let at = if index < shift { shift - index } else { index - shift };
-            *value += addend.get(at).copied().unwrap_or_default();
+            *value += addend.get(index.abs_diff(shift)).copied().unwrap_or_default();
         }
     });
 }
