@@ -285,7 +285,7 @@ fn damaged_files_are_named_with_the_remedy() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     #[test]
     fn no_text_makes_it_panic_or_speak_nonsense(text in "\\PC{0,12}", code in "en|es|hi") {
