@@ -16,7 +16,19 @@ pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
         }
     }
     let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
-    lanes.iter().sum::<f32>() + rest
+    fold(lanes) + rest
+}
+
+/// Sum of the lanes by halves: one after the other, each addition would wait for the last.
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// `target += scale * source`.
