@@ -80,18 +80,16 @@ impl Linear {
         let mut products = products.into_iter();
         let mut results = [const { Vec::new() }; N];
         for (result, layer) in results.iter_mut().zip(layers) {
-            *result = match (&layer.weight, products.next()) {
-                (Weight::Candle(matmul), product) => {
-                    // Not this layer's: put it back before the next one.
-                    products = product.into_iter().chain(products).collect::<Vec<_>>().into_iter();
-                    let rows =
-                        Tensor::from_slice(rows, (rows.len() / inputs, inputs), &Device::Cpu)?;
+            *result = match &layer.weight {
+                Weight::Candle(matmul) => {
+                    let shape = (rows.len() / inputs, inputs);
+                    let rows = Tensor::from_slice(rows, shape, &Device::Cpu)?;
                     matmul.forward(&rows)?.flatten_all()?.to_vec1()?
                 }
-                (Weight::Tiled(_), Some(product)) => product,
-                (Weight::Tiled(_), None) => {
-                    candle_core::bail!("a tiled weight needs a pool to be multiplied on")
-                }
+                Weight::Tiled(_) => match products.next() {
+                    Some(product) => product,
+                    None => candle_core::bail!("a tiled weight needs a pool to be multiplied on"),
+                },
             };
             if let Some(bias) = &layer.bias {
                 math::add_bias(result, bias);

@@ -42,6 +42,11 @@ use vocabulary::Vocabulary;
 /// Name in traces, metrics and configuration.
 pub const NAME: &str = "language-model";
 
+/// Languages that Qwen2.5's authors name. How well each is translated differs widely: a ladder's
+/// configuration may take a pair away.
+const LANGUAGES: &[&str] =
+    &["en", "es", "fr", "pt", "de", "it", "zh", "ru", "ja", "ko", "vi", "th", "ar"];
+
 /// Where the model lies and what it may use.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -217,6 +222,10 @@ impl LanguageModel {
         let question = self.vocabulary.question(&request.text)?;
         let prefix = self.shared_prefix(request.from, request.to)?;
         let mut cache = KvCache::after(prefix, question.len() + cap);
+        let context = self.decoder.config().max_context;
+        if cache.len() + question.len() + cap > context {
+            return Err(Stop::Rejected(format!("too long for a context of {context} tokens")));
+        }
         if request.cancel.is_cancelled() {
             return Err(Stop::Cancelled);
         }
@@ -256,7 +265,8 @@ impl Translator for LanguageModel {
     }
 
     fn supports(&self, from: Language, to: Language) -> bool {
-        from != to
+        let knows = |language: Language| LANGUAGES.contains(&language.code());
+        from != to && knows(from) && knows(to)
     }
 
     fn translate(
