@@ -73,16 +73,21 @@ fn the_most_likely_tokens_are_those_of_llama_cpp() {
     let decoder = model.decoder();
     let width = decoder.config().width;
     let (mut same, mut total) = (0, 0);
+    let mut cache = decoder.new_cache(512);
+    let mut read: Vec<u32> = Vec::new();
     for case in cases() {
         let mut tokens = case.prompt.clone();
         tokens.extend(&case.answer[..case.answer.len() - 1]);
-        let mut cache = decoder.new_cache(tokens.len());
-        let hidden = decoder.forward(&tokens, &mut cache).expect("fits the context");
-        let rows = hidden.chunks_exact(width).skip(case.prompt.len() - 1);
+        // Prompts of one direction begin alike: what is common is read once.
+        let common = tokens.iter().zip(&read).take_while(|(new, old)| new == old).count();
+        cache.truncate(common);
+        let hidden = decoder.forward(&tokens[common..], &mut cache).expect("fits the context");
+        let rows = hidden.chunks_exact(width).skip(case.prompt.len() - 1 - common);
         for (row, expected) in rows.zip(&case.answer) {
             total += 1;
             same += usize::from(decoder.most_likely(row).expect("finite") == *expected);
         }
+        read = tokens;
     }
     assert!(same * 100 >= total * 95, "{same} of {total} agree");
 }

@@ -245,7 +245,8 @@ impl Decoder {
         Ok(attended)
     }
 
-    /// Attention of one row, which sees the first `visible` positions.
+    /// Attention of one row, which sees the first `visible` positions. All query heads of a group
+    /// look at a key while it is at hand.
     fn attend_row(
         &self,
         query: &[f32],
@@ -259,21 +260,28 @@ impl Decoder {
         let kv_width = self.config.kv_heads * head_dim;
         let group = self.config.heads / self.config.kv_heads;
         let scale = (head_dim as f32).sqrt().recip();
-        let heads = query.chunks_exact(head_dim).zip(output.chunks_exact_mut(head_dim));
-        for (head, (query, output)) in heads.enumerate() {
-            let offset = head / group * head_dim;
-            scores.clear();
+        scores.resize(group * visible, 0.0);
+        let groups =
+            query.chunks_exact(group * head_dim).zip(output.chunks_exact_mut(group * head_dim));
+        for (kv_head, (queries, outputs)) in groups.enumerate() {
+            let offset = kv_head * head_dim;
             for part in cache.parts(layer) {
-                let rows = part.keys.chunks_exact(kv_width).take(visible - part.positions.start);
-                scores.extend(
-                    rows.map(|key| math::dot(query, &key[offset..offset + head_dim]) * scale),
-                );
+                let keys = part.keys.chunks_exact(kv_width).zip(part.positions.start..visible);
+                for (key, position) in keys {
+                    let key = &key[offset..offset + head_dim];
+                    for (head, query) in queries.chunks_exact(head_dim).enumerate() {
+                        scores[head * visible + position] = math::dot(query, key) * scale;
+                    }
+                }
             }
-            math::softmax(scores);
+            scores.chunks_exact_mut(visible).for_each(math::softmax);
             for part in cache.parts(layer) {
-                let weights = &scores[part.positions.start..];
-                for (value, weight) in part.values.chunks_exact(kv_width).zip(weights) {
-                    math::add_scaled(output, *weight, &value[offset..offset + head_dim]);
+                let values = part.values.chunks_exact(kv_width).zip(part.positions.start..visible);
+                for (value, position) in values {
+                    let value = &value[offset..offset + head_dim];
+                    for (head, output) in outputs.chunks_exact_mut(head_dim).enumerate() {
+                        math::add_scaled(output, scores[head * visible + position], value);
+                    }
                 }
             }
         }

@@ -6,15 +6,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::kernel::Kernel;
 use super::tiles::{ROWS, RoundedRows, Tiles};
 
-/// Looks at the queue this often before a helper sleeps: the next product follows within some tens
-/// of microseconds, and waking takes as long.
-const SPINS: usize = 2000;
+/// A helper looks for work this long before it sleeps: within a sentence the next product follows in
+/// less, and on a busy machine a sleeper is woken late.
+const PATIENCE: Duration = Duration::from_micros(300);
 /// Pieces per thread: enough to even out delays, few enough to cost nothing.
 const PIECES: usize = 4;
 
@@ -122,7 +123,7 @@ impl Workers {
             missing -= 1;
         }
         while missing > 0 {
-            match finished.recv_timeout(std::time::Duration::from_secs(60)) {
+            match finished.recv_timeout(Duration::from_secs(60)) {
                 Ok((index, values)) => place(index, &values),
                 Err(_) => candle_core::bail!("a helper thread of the translator died"),
             }
@@ -153,7 +154,8 @@ fn help(tasks: &Receiver<Arc<Task>>) {
 }
 
 fn next_task(tasks: &Receiver<Arc<Task>>) -> Option<Arc<Task>> {
-    for _ in 0..SPINS {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
         match tasks.try_recv() {
             Ok(task) => return Some(task),
             Err(TryRecvError::Disconnected) => return None,
