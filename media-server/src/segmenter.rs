@@ -8,8 +8,9 @@
 //! Started  (SoftEnd Resumed)*  SoftEnd?  (Ended | Discarded)
 //! ```
 //!
-//! A segment opens when enough chunks of a short window were voiced, and reaches back to some time
-//! before the first of them (the pre-roll). A short pause is a soft end: the samples so far can be
+//! A segment opens when enough chunks of a short window were voiced, some of them beyond doubt (music
+//! makes the detector waver, speech does not), and reaches back to some time before the first of
+//! them (the pre-roll). A short pause is a soft end: the samples so far can be
 //! transcribed on speculation. If speech goes on, the segment resumes; after a longer pause (the
 //! hangover) it ends, with the very samples of the soft end. A segment that grows too long is cut
 //! at the quietest place near its end, and what follows the cut becomes the next segment.
@@ -227,15 +228,14 @@ impl Segmenter {
         self.buffer.keep_last(window + self.config.pre_roll());
         let from = self.buffer.end().saturating_sub(window);
         let recent = || self.buffer.marks().filter(|mark| mark.start >= from && mark.voiced);
+        let reaches = |length: u64, wanted: u64| length + CHUNK_SAMPLES as u64 / 2 >= wanted;
         let voiced: u64 = recent().map(Mark::len).sum();
-        if voiced + CHUNK_SAMPLES as u64 / 2 < self.config.min_speech() {
+        let is_sure = |mark: &&Mark| mark.probability >= self.config.sure_threshold;
+        let sure: u64 = recent().filter(is_sure).map(Mark::len).sum();
+        if !reaches(voiced, self.config.min_speech()) || !reaches(sure, self.config.min_sure()) {
             return;
         }
-        let (Some(first), Some(last)) = (recent().next(), recent().last()) else { return };
-        let peak = recent().map(|mark| mark.probability).fold(0.0, f32::max);
-        if peak < self.config.sure_threshold {
-            return;
-        }
+        let (Some(first), Some(last)) = (recent().next(), recent().next_back()) else { return };
         self.first_voiced = first.start;
         self.last_voiced = last.end;
         let start = self.first_voiced.saturating_sub(self.config.pre_roll());
@@ -250,12 +250,13 @@ impl Segmenter {
         let pause = self.buffer.end() - self.last_voiced + step / 2;
         if pause >= self.config.hangover(self.last_voiced - self.buffer.start()) {
             self.end(on_event);
-        } else if pause >= self.config.soft_end() && matches!(self.state, State::Speaking) {
-            if self.is_speech() {
-                let segment = Arc::new(self.segment_until_pause());
-                on_event(Event::SoftEnd { segment: Arc::clone(&segment) });
-                self.state = State::Pausing { segment };
-            }
+        } else if pause >= self.config.soft_end()
+            && matches!(self.state, State::Speaking)
+            && self.is_speech()
+        {
+            let segment = Arc::new(self.segment_until_pause());
+            on_event(Event::SoftEnd { segment: Arc::clone(&segment) });
+            self.state = State::Pausing { segment };
         }
     }
 
@@ -295,7 +296,7 @@ impl Segmenter {
         let is_speech = self.is_speech_until(at);
         let start = self.buffer.start();
         let samples_16k = self.buffer.samples_until(at);
-        let voiced_before = self.buffer.marks().filter(|mark| mark.voiced && mark.end <= at).last();
+        let voiced_before = self.buffer.marks().rfind(|mark| mark.voiced && mark.end <= at);
         let last_voiced = voiced_before.map_or(self.first_voiced, |mark| mark.end);
         if is_speech {
             let first_voiced = self.first_voiced;
@@ -337,7 +338,7 @@ impl Segmenter {
         self.is_speech_until(self.last_voiced)
     }
 
-    /// The second look: speech is voiced much of the time between its pauses.
+    /// The last look: speech is voiced much of the time between its pauses.
     fn is_speech_until(&self, end: u64) -> bool {
         let voiced: u64 = self
             .buffer

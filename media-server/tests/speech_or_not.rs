@@ -146,8 +146,12 @@ fn music_is_no_speech() {
     let pieces = recordings(folder, "asterisk-moh-opsound-g722");
     assert!(!pieces.is_empty(), "no music: install asterisk-moh-opsound-g722");
     for piece in pieces {
-        let heard = events(&vad, &g722(&piece));
-        assert!(heard.is_empty(), "{}: {} events", piece.display(), heard.len());
+        let samples = g722(&piece);
+        // The detector's doubts depend on how the chunks fall.
+        for shift in [0, 100, 300] {
+            let heard = events(&vad, &samples[shift..]);
+            assert!(heard.is_empty(), "{} from {shift}: {} events", piece.display(), heard.len());
+        }
     }
 }
 

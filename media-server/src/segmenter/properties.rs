@@ -124,7 +124,7 @@ proptest! {
         let runs_end = [(u64::MAX, 0.0)];
         for &(at, probability) in stream.iter().chain(&runs_end) {
             let goes_on = run.last().is_none_or(|&last| last + CHUNK == at);
-            if probability >= 0.8 && goes_on {
+            if probability >= 0.9 && goes_on {
                 run.push(at);
                 continue;
             }
@@ -137,7 +137,7 @@ proptest! {
                 }
             }
             run.clear();
-            if probability >= 0.8 {
+            if probability >= 0.9 {
                 run.push(at);
             }
         }

@@ -114,7 +114,9 @@ fn the_lower_threshold_keeps_speech_going_but_does_not_resume_it() {
 fn blips_and_half_hearted_chunks_open_nothing() {
     let blips: Vec<(u64, f32)> = (0..50).flat_map(|_| [(3, 0.95), (4, 0.01)]).collect();
     assert_eq!(names(&run(&blips)), [""; 0]);
-    assert_eq!(names(&run(&[(100, 0.7)])), [""; 0]);
+    assert_eq!(names(&run(&[(100, 0.89)])), [""; 0]);
+    assert_eq!(names(&run(&[(5, 0.6), (3, 0.95), (5, 0.6), (20, 0.0)])), [""; 0]);
+    assert_eq!(names(&run(&[(5, 0.6), (4, 0.95), (5, 0.6), (3, 0.0)])), ["started"]);
 }
 
 #[test]
