@@ -35,7 +35,6 @@ pub struct MediaConfig {
 }
 
 /// What a new peer is connected to.
-#[derive(Debug)]
 pub struct Connected {
     /// The SDP answer, with every candidate in it.
     pub answer_sdp: String,
