@@ -130,6 +130,8 @@ pub struct PeerConnection {
     look_at_dtls: bool,
     /// An end that was noticed but not told yet.
     ending: Option<ClosedBy>,
+    /// A nomination that came before our own check of its pair was answered.
+    nomination: Option<(SocketAddr, BytesMut)>,
 }
 
 impl PeerConnection {
@@ -205,26 +207,46 @@ impl PeerConnection {
             closed: false,
             look_at_dtls: false,
             ending: None,
+            nomination: None,
         };
         Ok((connection, answer))
     }
 
     /// Takes a datagram that is for this connection. Whatever its bytes are, the connection
     /// survives.
+    ///
+    /// The stack does not answer a nomination while its own check of the pair is under way, as
+    /// RFC 8445 section 7.3.1.5 has it, but forgets it too. A peer that nominates with its first
+    /// check would then wait for its retransmission, half a second. So the nomination is shown to
+    /// the stack once more when the answer to our check has come.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let kind = stun::kind(datagram);
+        self.look_at_dtls |= kind == stun::Kind::Dtls;
+        self.read(now, from, BytesMut::from(datagram));
+        if self.connected || kind != stun::Kind::Stun {
+            return;
+        }
+        if stun::is_nomination(datagram) {
+            self.nomination = Some((from, BytesMut::from(datagram)));
+        } else if stun::is_success(datagram)
+            && let Some((_, nomination)) = self.nomination.take_if(|(by, _)| *by == from)
+        {
+            self.read(now, from, nomination);
+        }
+    }
+
+    fn read(&mut self, now: Instant, from: SocketAddr, message: BytesMut) {
         let Some(&local_addr) = self.bases.iter().find(|base| base.is_ipv4() == from.is_ipv4())
         else {
             return;
         };
-        self.look_at_dtls |= stun::kind(datagram) == stun::Kind::Dtls;
         let transport = TransportContext {
             local_addr,
             peer_addr: from,
             transport_protocol: TransportProtocol::UDP,
             ecn: None,
         };
-        let message = TaggedBytesMut { now, transport, message: BytesMut::from(datagram) };
-        if let Err(error) = self.stack.handle_read(message) {
+        if let Err(error) = self.stack.handle_read(TaggedBytesMut { now, transport, message }) {
             tracing::debug!(%error, %from, "datagram refused");
         }
     }
