@@ -293,6 +293,7 @@ impl Worker {
             while let Some(output) = peer.poll(now, &self.counters) {
                 match output {
                     PeerOutput::Transmit { to, bytes } => {
+                        self.demux.sent(id, to, &bytes);
                         send(&self.socket, to, &bytes, &self.counters);
                     }
                     PeerOutput::Connected => connected = true,

@@ -60,12 +60,20 @@ pub fn is_nomination(datagram: &[u8]) -> bool {
     attribute(datagram, BINDING_REQUEST, ATTRIBUTE_USE_CANDIDATE).is_some()
 }
 
+/// Whether the datagram looks like a Binding request.
+#[must_use]
+pub fn is_request(datagram: &[u8]) -> bool {
+    is_message(datagram, BINDING_REQUEST)
+}
+
 /// Whether the datagram looks like a Binding success response.
 #[must_use]
 pub fn is_success(datagram: &[u8]) -> bool {
-    datagram.len() >= HEADER_BYTES
-        && datagram[..2] == BINDING_SUCCESS
-        && datagram[4..8] == MAGIC_COOKIE
+    is_message(datagram, BINDING_SUCCESS)
+}
+
+fn is_message(datagram: &[u8], wanted: [u8; 2]) -> bool {
+    datagram.len() >= HEADER_BYTES && datagram[..2] == wanted && datagram[4..8] == MAGIC_COOKIE
 }
 
 /// Value of an attribute of a message of the type `wanted`.
