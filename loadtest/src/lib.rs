@@ -1,1 +1,27 @@
-//! placeholder
+//! Headless callers for Dragoman: they speak recordings over real WebRTC and measure what they
+//! hear.
+//!
+//! - [`api`]: a small client of the HTTP face (rooms, tokens, sessions);
+//! - [`caller`]: one participant, a peer on the `webrtc` crate that speaks and records;
+//! - [`events`]: the room's events with the instant each arrived;
+//! - [`call`]: one whole two-party call and its report, which the self-check and the
+//!   `dragoman-loadtest call` command run;
+//! - [`wav`] and [`level`]: recordings in and out, and where in them there is sound.
+//!
+//! All audio is 48 kHz, mono, `f32` within -1 to 1, unless a name says otherwise.
+
+pub mod api;
+pub mod call;
+pub mod caller;
+pub mod events;
+pub mod level;
+mod microphone;
+mod peer;
+pub mod recording;
+pub mod wav;
+
+/// The sample rate of all audio in this crate, Hz; also Opus's RTP clock (RFC 7587 §4.1).
+pub const SAMPLE_RATE: u32 = 48_000;
+
+/// Samples in one packet of 20 ms.
+pub const FRAME: usize = 960;

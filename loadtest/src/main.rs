@@ -1,1 +1,218 @@
-fn main() {}
+//! `dragoman-loadtest`: headless calls against a running server.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use loadtest::call::{self, CallError, CallOptions, CallReport, EndOfSpeech, UtteranceReport};
+use loadtest::wav;
+use signaling::wire::Trace;
+use tracing_subscriber::EnvFilter;
+
+/// Headless callers that speak recordings to a Dragoman server and measure what they hear.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Hold one call between two parties: one speaks a WAV file, the other records.
+    Call(CallArguments),
+}
+
+#[derive(Args)]
+struct CallArguments {
+    /// Address of the server.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// The server's API key, or an admin token.
+    #[arg(long, env = "DRAGOMAN_API_KEY", hide_env_values = true)]
+    api_key: String,
+    /// WAV file to speak; any rate and number of channels.
+    #[arg(long)]
+    speak: PathBuf,
+    /// Language of the file.
+    #[arg(long)]
+    from: String,
+    /// Language of the listener.
+    #[arg(long)]
+    to: String,
+    /// Where to write what the listener heard, as WAV.
+    #[arg(long)]
+    record: Option<PathBuf>,
+    /// Gain of the original under its interpretation, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    original_gain: f32,
+    /// Where in the file the last voiced sample is; estimated by energy when missing.
+    #[arg(long, value_name = "MS")]
+    last_voiced_ms: Option<u64>,
+    /// Time after the end of the speech in which everything has to come, such as 30s or 1500ms.
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,rtc_ice=error,rtc_dtls=error,webrtc=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let Command::Call(arguments) = Cli::parse().command;
+    match run_call(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing can be done when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_call(arguments: CallArguments) -> anyhow::Result<()> {
+    let samples = wav::read_48k(&arguments.speak)?;
+    let json = arguments.json;
+    let options = CallOptions {
+        original_gain: arguments.original_gain,
+        last_voiced: arguments.last_voiced_ms.map(Duration::from_millis),
+        timeout: arguments.timeout,
+        record: arguments.record,
+        ..CallOptions::new(
+            &arguments.server,
+            &arguments.api_key,
+            samples,
+            &arguments.from,
+            &arguments.to,
+        )
+    };
+    let outcome = call::run(options).await;
+    let report = match &outcome {
+        Ok(report) => Some(report),
+        Err(CallError::NothingHeard { report, .. }) => Some(&**report),
+        Err(_) => None,
+    };
+    if let Some(report) = report {
+        print(report, json).context("the report could not be printed")?;
+    }
+    outcome?;
+    Ok(())
+}
+
+fn print(report: &CallReport, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(report)?)?;
+        return Ok(());
+    }
+    for utterance in &report.utterances {
+        print_utterance(&mut out, report, utterance)?;
+    }
+    let milliseconds =
+        |value: Option<f64>| value.map_or("–".to_owned(), |ms| format!("{ms:.0} ms"));
+    let how = match report.last_voiced_by {
+        EndOfSpeech::Given => "given",
+        EndOfSpeech::Energy => "estimated by energy",
+    };
+    writeln!(
+        out,
+        "lag        {} by the server's trace, {} by packet arrivals (last voiced sample at {:.2} s, {how})",
+        milliseconds(report.lag_by_event_ms),
+        milliseconds(report.lag_by_arrival_ms),
+        report.last_voiced_ms / 1000.0,
+    )?;
+    writeln!(
+        out,
+        "received   {:.1} s, {:.1} s of it sound; {} packets, {} lost",
+        report.heard.duration_ms / 1000.0,
+        report.heard.sounding_ms / 1000.0,
+        report.heard.packets,
+        report.heard.lost,
+    )?;
+    if let Some(path) = &report.recording {
+        writeln!(out, "recording  {}", path.display())?;
+    }
+    Ok(())
+}
+
+fn print_utterance(
+    out: &mut impl Write,
+    report: &CallReport,
+    utterance: &UtteranceReport,
+) -> std::io::Result<()> {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "–".to_owned());
+    writeln!(out, "heard      [{}] {}", report.from, or_dash(&utterance.transcript))?;
+    writeln!(
+        out,
+        "became     [{}] {} ({})",
+        report.to,
+        or_dash(&utterance.translation),
+        or_dash(&utterance.translator)
+    )?;
+    if let Some(trace) = &utterance.trace {
+        writeln!(out, "stages     {}", stages(trace))?;
+    }
+    if let Some(reason) = &utterance.dropped {
+        writeln!(out, "dropped    {reason}")?;
+    }
+    Ok(())
+}
+
+fn stages(trace: &Trace) -> String {
+    let stages = [
+        ("speech", Some(trace.speech_ms)),
+        ("endpoint", trace.endpoint_ms),
+        ("queue", trace.queue_ms),
+        ("transcribe", trace.transcribe_ms),
+        ("translate", trace.translate_ms),
+        ("speak", trace.speak_ms),
+        ("playout", trace.playout_ms),
+        ("lag", trace.lag_ms),
+    ];
+    let known: Vec<String> =
+        stages.iter().filter_map(|(name, ms)| Some(format!("{name} {:.0} ms", (*ms)?))).collect();
+    known.join(", ")
+}
+
+/// `30s`, `1500ms` or a number of seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (digits, milliseconds_each) = match text {
+        _ if text.ends_with("ms") => (text.trim_end_matches("ms"), 1),
+        _ => (text.trim_end_matches('s'), 1000),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| format!("{text:?} is no duration: write 30s or 1500ms"))?;
+    Ok(Duration::from_millis(number.saturating_mul(milliseconds_each)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        assert!(parse_duration("soon").is_err());
+        assert!(parse_duration("").is_err());
+    }
+
+    #[test]
+    fn only_stages_that_happened_are_listed() {
+        let trace = Trace { speech_ms: 1500.4, lag_ms: Some(900.0), ..Trace::default() };
+        assert_eq!(stages(&trace), "speech 1500 ms, lag 900 ms");
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -164,6 +164,7 @@ fn check_length(what: &'static str, key: &str) -> Result<(), KeyError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -80,6 +80,7 @@ pub(crate) async fn problems_only(request: Request, next: Next) -> Response {
 }
 
 /// What a panicking handler answers. The message goes to the log: it may quote anything.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that `CatchPanicLayer` calls")]
 pub(crate) fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
     let message = payload
         .downcast_ref::<&str>()

@@ -233,6 +233,7 @@ impl From<TokenError> for ApiError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

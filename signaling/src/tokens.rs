@@ -178,6 +178,7 @@ pub(crate) fn unix_time_s() -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

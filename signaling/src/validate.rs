@@ -104,6 +104,7 @@ pub(crate) fn create_token(request: &CreateToken) -> Result<(), String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,6 @@
 //! The event stream over real sockets: a WebSocket client, and a bare HTTP one.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

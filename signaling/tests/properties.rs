@@ -1,5 +1,6 @@
 //! Whatever a client sends, it gets an answer that blames the client.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Every route against what clients get wrong: the status, the slug and the headers.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,0 +1,191 @@
+//! A microphone that never stops: one Opus packet every 20 ms, silence included, as a browser
+//! sends it. Packets leave at absolute deadlines, so a late wake-up does not shift the ones after
+//! it, and the RTP timestamps run on without a gap.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use opus::{Application, Bitrate, Channels, Encoder};
+use rtc::rtp;
+use tokio::sync::{mpsc, oneshot};
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+
+use crate::{FRAME, SAMPLE_RATE};
+
+/// Time from one packet to the next.
+const PACKET_TIME: Duration = Duration::from_millis(20);
+/// What a browser uses for speech, bits per second.
+const BITRATE: i32 = 32_000;
+/// Largest encoded packet, bytes.
+const MAX_PACKET: usize = 1275;
+
+/// When a piece of speech was sent.
+#[derive(Clone, Debug)]
+pub struct SpokenSpan {
+    /// When its first packet was handed to the network.
+    pub first_packet_at: Instant,
+    /// When its last packet was handed to the network.
+    pub last_packet_at: Instant,
+    /// RTP timestamp of its first packet.
+    pub first_rtp_timestamp: u32,
+    /// When each packet was handed to the network, 20 ms of speech each.
+    pub packets: Vec<Instant>,
+}
+
+impl SpokenSpan {
+    /// When the packet left that holds the last sample before `offset` into the speech.
+    #[must_use]
+    pub fn sent_by(&self, offset: Duration) -> Instant {
+        let sample = (offset.as_secs_f64() * f64::from(SAMPLE_RATE)).round() as usize;
+        let packet = sample.saturating_sub(1) / FRAME;
+        self.packets.get(packet).copied().unwrap_or(self.last_packet_at)
+    }
+}
+
+/// Speech that waits to be said.
+pub(crate) struct Speech {
+    pub(crate) samples: Vec<f32>,
+    pub(crate) said: oneshot::Sender<SpokenSpan>,
+}
+
+/// The speech that is being said.
+struct Saying {
+    speech: Speech,
+    position: usize,
+    first_rtp_timestamp: u32,
+    packets: Vec<Instant>,
+}
+
+/// The sending half of a caller.
+pub(crate) struct Microphone {
+    track: Arc<TrackLocalStaticRTP>,
+    encoder: Encoder,
+    ssrc: u32,
+    payload_type: u8,
+    sequence_number: u16,
+    rtp_timestamp: u32,
+}
+
+impl Microphone {
+    pub(crate) fn new(
+        track: Arc<TrackLocalStaticRTP>,
+        ssrc: u32,
+        payload_type: u8,
+    ) -> Result<Self, opus::Error> {
+        let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
+        encoder.set_bitrate(Bitrate::Bits(BITRATE))?;
+        encoder.set_inband_fec(true)?;
+        encoder.set_packet_loss_perc(5)?;
+        encoder.set_dtx(false)?;
+        // RFC 3550 §5.1: both counters start at random values.
+        let (sequence_number, rtp_timestamp) = (rand::random(), rand::random());
+        Ok(Self { track, encoder, ssrc, payload_type, sequence_number, rtp_timestamp })
+    }
+
+    /// Sends until the caller is dropped or the connection is gone.
+    pub(crate) async fn run(mut self, mut speeches: mpsc::Receiver<Speech>) {
+        let mut saying: Option<Saying> = None;
+        let mut deadline = tokio::time::Instant::now();
+        loop {
+            if saying.is_none() {
+                match speeches.try_recv() {
+                    Ok(speech) => saying = Some(self.begin(speech)),
+                    Err(mpsc::error::TryRecvError::Empty) => {}
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                }
+            }
+            let mut frame = [0.0; FRAME];
+            if let Some(saying) = &mut saying {
+                let rest = &saying.speech.samples[saying.position..];
+                let length = rest.len().min(FRAME);
+                frame[..length].copy_from_slice(&rest[..length]);
+                saying.position += length;
+            }
+            tokio::time::sleep_until(deadline).await;
+            deadline += PACKET_TIME;
+            let sent_at = Instant::now();
+            if let Err(error) = self.send(&frame).await {
+                tracing::debug!(%error, "the microphone stops");
+                return;
+            }
+            if let Some(mut said) = saying.take() {
+                said.packets.push(sent_at);
+                if said.position < said.speech.samples.len() {
+                    saying = Some(said);
+                } else {
+                    said.finish();
+                }
+            }
+        }
+    }
+
+    fn begin(&self, speech: Speech) -> Saying {
+        Saying {
+            packets: Vec::with_capacity(speech.samples.len() / FRAME + 1),
+            speech,
+            position: 0,
+            first_rtp_timestamp: self.rtp_timestamp,
+        }
+    }
+
+    async fn send(&mut self, frame: &[f32; FRAME]) -> anyhow::Result<()> {
+        let payload = self.encoder.encode_vec_float(frame, MAX_PACKET)?;
+        let packet = rtp::Packet {
+            header: rtp::header::Header {
+                version: 2,
+                payload_type: self.payload_type,
+                sequence_number: self.sequence_number,
+                timestamp: self.rtp_timestamp,
+                ssrc: self.ssrc,
+                ..rtp::header::Header::default()
+            },
+            payload: Bytes::from(payload),
+        };
+        self.sequence_number = self.sequence_number.wrapping_add(1);
+        self.rtp_timestamp = self.rtp_timestamp.wrapping_add(FRAME as u32);
+        self.track.write_rtp(packet).await?;
+        Ok(())
+    }
+}
+
+impl Saying {
+    fn finish(self) {
+        let Self { speech, first_rtp_timestamp, packets, .. } = self;
+        let (Some(&first_packet_at), Some(&last_packet_at)) = (packets.first(), packets.last())
+        else {
+            return;
+        };
+        // Whoever asked may have stopped waiting.
+        let _ = speech.said.send(SpokenSpan {
+            first_packet_at,
+            last_packet_at,
+            first_rtp_timestamp,
+            packets,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_belongs_to_the_packet_that_holds_the_sample_before_it() {
+        let start = Instant::now();
+        let packets: Vec<Instant> = (0..10).map(|n| start + PACKET_TIME * n).collect();
+        let span = SpokenSpan {
+            first_packet_at: start,
+            last_packet_at: packets[9],
+            first_rtp_timestamp: 0,
+            packets: packets.clone(),
+        };
+        let sent_by = |ms| span.sent_by(Duration::from_millis(ms));
+        assert_eq!(sent_by(0), packets[0]);
+        assert_eq!(sent_by(20), packets[0]);
+        assert_eq!(sent_by(21), packets[1]);
+        assert_eq!(sent_by(200), packets[9]);
+        assert_eq!(sent_by(5000), packets[9]);
+    }
+}
