@@ -1,31 +1,28 @@
-//! Translates lines of standard input: `translate GGUF FROM TO < lines`. Prints each translation
-//! with the time to its first clause and to its end.
+//! Translates lines of standard input: `translate FROM TO [GGUF] < lines`. Prints each translation
+//! with the time to its first clause and to its end. Without a GGUF, Apertium translates alone.
 #![allow(clippy::print_stdout)]
 
 use std::io::BufRead;
+use std::sync::Arc;
 use std::time::Instant;
 
+use inference::translate::apertium::{Apertium, ApertiumConfig};
 use inference::translate::language_model::{LanguageModel, LanguageModelConfig};
-use inference::translate::{TranslateRequest, Translator};
+use inference::translate::{Ladder, LadderConfig, TranslateRequest, Translator};
 use inference::{CancelToken, Language};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [path, from, to] = arguments.as_slice() else {
-        anyhow::bail!("usage: translate GGUF FROM TO < lines")
+    let [from, to, gguf @ ..] = arguments.as_slice() else {
+        anyhow::bail!("usage: translate FROM TO [GGUF] < lines")
     };
     let (from, to): (Language, Language) = (from.parse()?, to.parse()?);
-    let began = Instant::now();
-    let translator = LanguageModel::load(&LanguageModelConfig::new(path))?;
-    println!("loaded in {:.2?}", began.elapsed());
-    let began = Instant::now();
-    translator.warm_up(from, to)?;
-    println!("warmed up in {:.2?}", began.elapsed());
+    let ladder = ladder(gguf.first().map(String::as_str), from, to)?;
     for line in std::io::stdin().lock().lines() {
         let request = TranslateRequest { text: line?, from, to, cancel: CancelToken::new() };
         let began = Instant::now();
         let mut first = None;
-        let outcome = translator.translate(&request, &mut |_| {
+        let outcome = ladder.translate(&request, &mut |_| {
             first.get_or_insert_with(|| began.elapsed());
         });
         let total = began.elapsed();
@@ -40,4 +37,20 @@ fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Everything this machine has, ready to translate one direction.
+fn ladder(gguf: Option<&str>, from: Language, to: Language) -> anyhow::Result<Ladder> {
+    let mut available: Vec<Arc<dyn Translator>> = Vec::new();
+    if let Some(path) = gguf {
+        let began = Instant::now();
+        let model = LanguageModel::load(&LanguageModelConfig::new(path))?;
+        model.warm_up(from, to)?;
+        println!("language model ready in {:.2?}", began.elapsed());
+        available.push(Arc::new(model));
+    }
+    if let Ok(apertium) = Apertium::discover(&ApertiumConfig::default()) {
+        available.push(Arc::new(apertium));
+    }
+    Ok(Ladder::new(&LadderConfig::default(), &available)?)
 }

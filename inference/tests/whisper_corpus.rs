@@ -4,6 +4,9 @@
 //! `data/whisper/corpus.json` is written by `scripts/reference/whisper_corpus.py`, which documents
 //! how clips are chosen and holds what faster-whisper (float32, 30 s window) hears in each.
 
+// What was heard is the first thing to look at when a bound fails.
+#![allow(clippy::print_stderr)]
+
 mod whisper_support;
 
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! The recogniser chooses the same tokens as faster-whisper does with the same weights.
 //!
 //! `data/whisper/tokens.json` is written by `scripts/reference/whisper_tokens.py`: faster-whisper
-//! 1.2.1, float32, beam 1, temperature 0, 30 s window, no conditioning on previous text, without
-//! timestamps (the ids are then exactly the text's).
+//! 1.2.1, float32, beam 1, temperature 0, no conditioning on previous text, over a window that is
+//! filled with silence to 30 s.
 
 mod whisper_support;
 
@@ -43,11 +43,13 @@ fn compare(timestamps: bool, expected: impl Fn(&Clip) -> Vec<u32>) {
             language: Some(clip.language.parse().expect("a known language")),
             window: Window::Full,
             timestamps,
+            temperatures: vec![0.0],
         };
         let transcript =
             whisper.transcribe(&samples, &options, &CancelToken::new()).expect("recognised");
         if transcript.tokens != expected(&clip) {
-            differing.push(format!("{}: {:?}\n  {}", clip.clip, transcript.tokens, transcript.text));
+            differing
+                .push(format!("{}: {:?}\n  {}", clip.clip, transcript.tokens, transcript.text));
         }
     }
     assert!(differing.is_empty(), "tokens differ from the reference:\n{}", differing.join("\n"));

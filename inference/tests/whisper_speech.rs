@@ -1,10 +1,13 @@
 //! How the recogniser behaves on speech, on none, and on files that are no model.
 
+// What was heard is the first thing to look at when a bound fails.
+#![allow(clippy::print_stderr)]
+
 mod whisper_support;
 
 use std::time::Duration;
 
-use inference::whisper::{Precision, TranscribeOptions, Whisper, WhisperError};
+use inference::whisper::{Precision, TranscribeOptions, Whisper, WhisperError, Window};
 use inference::{CancelToken, Language};
 use whisper_support::{load, model_folder, recording, word_errors, words};
 
@@ -23,22 +26,27 @@ fn english() -> TranscribeOptions {
     TranscribeOptions { language: Some(Language::EN), ..Default::default() }
 }
 
-#[test]
-fn a_cut_in_the_midst_of_speech_gives_one_copy_of_the_words() {
+/// Passages of jfk.wav from and to seconds, and what is said in them.
+const PASSAGES: [(f32, f32, &str); 4] = [
+    (0.0, 2.2, "and so my fellow americans"),
+    (3.2, 7.7, "ask not what your country can do for you"),
+    (7.9, 10.6, "ask what you can do for your country"),
+    (0.0, 7.7, "and so my fellow americans ask not what your country can do for you"),
+];
+
+/// Asserts one copy of each passage; returns the windows that all of them took together.
+fn hear_passages_once(window: Window, timestamps: bool) -> usize {
     let whisper = load(Precision::Q6K);
-    let samples = recording("samples/jfk.wav");
-    // Cuts right after a word, without any silence: what sends a short window into loops.
-    let cuts = [
-        (0.0, 2.2, "and so my fellow americans"),
-        (3.2, 7.7, "ask not what your country can do for you"),
-        (7.9, 10.6, "ask what you can do for your country"),
-        (0.0, 7.7, "and so my fellow americans ask not what your country can do for you"),
-    ];
-    for (from, to, expected) in cuts {
+    let samples = recording("sample-jfk/jfk.wav");
+    let options = TranscribeOptions { window, timestamps, ..english() };
+    let mut windows = 0;
+    for (from, to, expected) in PASSAGES {
         let range = (from * 16_000.0) as usize..(to * 16_000.0) as usize;
-        let transcript = whisper
-            .transcribe(&samples[range], &english(), &CancelToken::new())
+        let (transcript, times) = whisper
+            .transcribe_timed(&samples[range], &options, &CancelToken::new())
             .expect("recognised");
+        eprintln!("{from} to {to} s: {:?}, {} windows", transcript.text, times.windows);
+        windows += times.windows;
         let (expected, heard) = (words(expected), words(&transcript.text));
         assert!(
             word_errors(&expected, &heard) <= 2 && heard.len() <= expected.len() + 2,
@@ -46,6 +54,21 @@ fn a_cut_in_the_midst_of_speech_gives_one_copy_of_the_words() {
             transcript.text
         );
     }
+    windows
+}
+
+#[test]
+fn the_short_window_gives_one_copy_of_speech_that_is_cut_off() {
+    assert_eq!(hear_passages_once(Window::Short, true), PASSAGES.len());
+    hear_passages_once(Window::Short, false);
+}
+
+#[test]
+fn a_loop_in_a_window_with_little_silence_is_cut_and_heard_again() {
+    let little = Window::Padded(Duration::from_millis(200));
+    let timed = hear_passages_once(little, true);
+    let plain = hear_passages_once(little, false);
+    assert!(timed + plain > 2 * PASSAGES.len(), "none of the passages looped");
 }
 
 #[test]
@@ -73,7 +96,7 @@ fn silence_and_noise_give_no_text() {
 fn the_language_is_detected_with_one_encoding() {
     let whisper = load(Precision::Q6K);
     for (clip, language) in [
-        ("samples/jfk.wav", "en"),
+        ("sample-jfk/jfk.wav", "en"),
         ("es_MX_f_Allison/agent-alreadyon.g722", "es"),
         ("fr_CA_f_June/agent-alreadyon.g722", "fr"),
         ("it_IT_m_Carlo/agent-alreadyon.g722", "it"),
@@ -96,7 +119,7 @@ fn the_language_is_detected_with_one_encoding() {
 #[test]
 fn pieces_are_timed_within_the_speech() {
     let whisper = load(Precision::Q6K);
-    let samples = recording("samples/jfk.wav");
+    let samples = recording("sample-jfk/jfk.wav");
     let transcript =
         whisper.transcribe(&samples, &english(), &CancelToken::new()).expect("recognised");
     let mut last = Duration::ZERO;

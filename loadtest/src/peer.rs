@@ -65,15 +65,15 @@ impl Peer {
             recorder,
             recording: AtomicBool::new(false),
         };
-        let connection = PeerConnectionBuilder::new()
+        let connecting = PeerConnectionBuilder::new()
             .with_media_engine(media_engine)
             .with_interceptor_registry(registry)
             .with_setting_engine(settings)
             .with_handler(Arc::new(handler))
             .with_udp_addrs(vec![(address, 0)])
-            .build()
-            .await?;
-        let connection: Arc<dyn PeerConnection> = Arc::new(connection);
+            .build();
+        // The builder is a future of 20 KiB: on the heap, so that callers of callers stay small.
+        let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(connecting).await?);
         let ssrc = rand::random();
         let track = Arc::new(TrackLocalStaticRTP::new(audio_track(ssrc)));
         let sender = connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await?;

@@ -1,5 +1,7 @@
 //! Calls over real UDP on loopback between the media plane and callers of the tests' own.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 mod caller;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -47,7 +49,7 @@ impl House {
     /// Connects a caller that says `speech`.
     fn call(&self, peer: u64, speech: Vec<f32>) -> (Caller, Connected) {
         let offering = Offering::new();
-        let connected = self.plane.connect(&Self::request(peer, &offering.offer)).unwrap();
+        let connected = self.plane.connect(Self::request(peer, &offering.offer)).unwrap();
         let caller = offering.answered(&connected.answer_sdp, speech);
         self.await_notice(
             |notice| matches!(notice, Notice::PeerConnected { peer: id } if *id == PeerId(peer)),
@@ -193,7 +195,7 @@ fn garbage_on_the_port_is_counted_and_changes_nothing() {
 #[test]
 fn offers_that_cannot_be_answered_get_their_error_and_no_peer() {
     let house = House::new(PATIENCE);
-    let refuse = |offer: &str| house.plane.connect(&House::request(1, offer)).err().unwrap();
+    let refuse = |offer: &str| house.plane.connect(House::request(1, offer)).err().unwrap();
     assert!(matches!(refuse("hello"), TransportError::BadSdp(_)));
     assert!(matches!(refuse(""), TransportError::BadSdp(_)));
     let offer = Offering::new().offer;
@@ -231,7 +233,7 @@ fn a_caller_that_vanishes_is_noticed_after_the_timeout() {
 fn a_peer_that_never_connects_is_given_up() {
     let house = House::new(Duration::from_millis(300));
     let offer = Offering::new().offer;
-    house.plane.connect(&House::request(1, &offer)).unwrap();
+    house.plane.connect(House::request(1, &offer)).unwrap();
     let closed = house.await_notice(|notice| matches!(notice, Notice::PeerClosed { .. }));
     assert!(matches!(closed, Notice::PeerClosed { reason: CloseReason::ConnectionLost, .. }));
 }

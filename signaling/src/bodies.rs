@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt, LengthLimitError};
 use serde::de::DeserializeOwned;
 
 use crate::problem::{ApiError, Kind};
@@ -17,6 +17,8 @@ use crate::validate;
 pub(crate) const MAX_JSON: usize = 64 * 1024;
 /// Largest SDP body, bytes; a browser's offer is 5 to 10 KiB.
 pub(crate) const MAX_SDP: usize = 64 * 1024;
+/// Most that is read of a body that is refused for its size.
+const MAX_DISCARDED: usize = 1024 * 1024;
 /// Time for a body to arrive: a client that trickles bytes must not hold a connection.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -148,6 +150,7 @@ async fn read(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
+        discard(request.into_body()).await;
         return Err(too_large());
     }
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), limit)).await {
@@ -159,6 +162,22 @@ async fn read(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
             format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
         )),
     }
+}
+
+/// Reads a body that will not be used, up to a bound: a client that is still sending when it is
+/// refused would see a broken connection instead of the reason.
+async fn discard(mut body: Body) {
+    let read_on = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // A client that trickles is cut off: the reason it does not wait for is lost on it.
+    let _ = tokio::time::timeout(BODY_TIMEOUT, read_on).await;
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {

@@ -171,6 +171,10 @@ pub enum EventKind {
         language: String,
         /// The text.
         text: String,
+        /// RTP timestamp, on the speaker's own clock, of the first voiced sample.
+        first_voiced_rtp: u32,
+        /// RTP timestamp, on the speaker's own clock, of the last voiced sample.
+        last_voiced_rtp: u32,
         /// Stage times so far.
         trace: Trace,
     },

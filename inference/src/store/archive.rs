@@ -167,4 +167,36 @@ mod tests {
         builder.into_inner().unwrap().finish().unwrap();
         assert!(read(&path, &npm(), &["x"]).unwrap_err().contains("has no member x"));
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn a_damaged_archive_never_panics_and_never_yields_more_than_is_read(
+            damage in proptest::collection::vec((0_usize..4_096, proptest::num::u8::ANY), 1..12),
+            cut in 0_usize..4_096,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let content: Vec<u8> = (0..400_u32).flat_map(u32::to_le_bytes).collect();
+            let members: [(&str, &[u8]); 2] = [("a", &content), ("b", b"short")];
+            let (zip, tgz) = (folder.path().join("a.whl"), folder.path().join("a.tgz"));
+            wheel(&zip, &members);
+            npm_package(&tgz, &members);
+            for (path, package) in [(&zip, pip()), (&tgz, npm())] {
+                let mut bytes = std::fs::read(path).unwrap();
+                for (position, value) in &damage {
+                    let position = position % bytes.len();
+                    bytes[position] ^= value;
+                }
+                bytes.truncate(bytes.len() - cut % bytes.len() / 8);
+                std::fs::write(path, bytes).unwrap();
+                let _ = read_members(path, &package, &["b", "a"], &mut |_, reader| {
+                    let mut taken = Vec::new();
+                    let _ = reader.take(10).read_to_end(&mut taken);
+                    assert!(taken.len() <= 10);
+                    Ok(())
+                });
+            }
+        }
+    }
 }

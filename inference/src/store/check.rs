@@ -5,8 +5,9 @@
 //! hold, the cheap check trusts the marker; the full check never does.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -82,7 +83,10 @@ impl Marker {
     /// written (a read-only image) is no error: it costs a hash at each start.
     fn write(&self, folder: &Path) {
         let write = || -> io::Result<()> {
-            let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+            // As readable as the model itself: a service may run as another user than the fetch.
+            let mut temporary = tempfile::Builder::new()
+                .permissions(Permissions::from_mode(0o666))
+                .tempfile_in(folder)?;
             serde_json::to_writer_pretty(&mut temporary, self)?;
             temporary.persist(folder.join(MARKER))?;
             Ok(())

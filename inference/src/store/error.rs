@@ -58,7 +58,11 @@ pub enum StoreError {
         free: u64,
     },
     /// No source had the model. Each one that was tried is named with its reason.
-    #[error("no source could supply {model}:{}", list_attempts(.attempts))]
+    #[error(
+        "no source could supply {model}:{}\n  bring its files or archives to a folder and set \
+         DRAGOMAN_MODEL_MIRROR to that, or run `dragoman models fetch {model}` again later",
+        list_attempts(.attempts)
+    )]
     NoSource {
         /// The model.
         model: String,

@@ -72,11 +72,13 @@ impl Progress for Silent {
     fn report(&self, _event: Event<'_>) {}
 }
 
-/// Weighs recent speed against older speed: after this time, an old speed counts for a third.
-const MEMORY: Duration = Duration::from_secs(8);
+/// Speed of this long ago counts for a third of the present one. Long, because packages come in
+/// bursts: the pauses in which clients start belong to the rate as well.
+const MEMORY: Duration = Duration::from_secs(60);
 
-/// The shortest time that a rate is taken from.
-const SAMPLE: Duration = Duration::from_millis(500);
+/// Bytes and seconds that make a first estimate of the rate worth showing.
+const ENOUGH_BYTES: f64 = 2e6;
+const ENOUGH_SECONDS: f64 = 1.0;
 
 /// Bytes per second at which files are taken to be unpacked and hashed until it was measured.
 const ASSUMED_ASSEMBLY_RATE: f64 = 100e6;
@@ -130,34 +132,24 @@ impl Meter {
     }
 }
 
-/// A smoothed rate.
+/// A rate in which recent bytes and seconds count for more than older ones.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
-    /// Gathered since the rate was last brought up to date.
-    bytes: u64,
-    time: Duration,
+    bytes: f64,
+    seconds: f64,
     rate: Option<f64>,
 }
 
 impl Pace {
     fn add(&mut self, bytes: u64, time: Duration) {
-        self.bytes += bytes;
-        self.time += time;
-        if self.time < SAMPLE {
-            return;
+        let seconds = time.as_secs_f64();
+        let keep = (-seconds / MEMORY.as_secs_f64()).exp();
+        self.bytes = self.bytes * keep + bytes as f64;
+        self.seconds = self.seconds * keep + seconds;
+        // The first bytes, after a client has taken its time to start, say little.
+        if self.rate.is_some() || (self.bytes >= ENOUGH_BYTES && self.seconds >= ENOUGH_SECONDS) {
+            self.rate = Some(self.bytes / self.seconds);
         }
-        let seconds = self.time.as_secs_f64();
-        let current = self.bytes as f64 / seconds;
-        self.rate = match self.rate {
-            // The time until the first byte says nothing about the rate.
-            None if self.bytes == 0 => None,
-            None => Some(current),
-            Some(rate) => {
-                let keep = (-seconds / MEMORY.as_secs_f64()).exp();
-                Some(rate * keep + current * (1.0 - keep))
-            }
-        };
-        (self.bytes, self.time) = (0, Duration::ZERO);
     }
 }
 
@@ -231,6 +223,8 @@ impl<'a> Ledger<'a> {
 mod tests {
     use super::*;
 
+    const CHUNK: u64 = 10_000_000;
+
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -238,49 +232,61 @@ mod tests {
     #[test]
     fn a_steady_download_has_its_rate_and_the_rest_of_its_time() {
         let mut meter = Meter::default();
-        let mut totals = Totals { to_download: 1_000, ..Totals::default() };
+        let mut totals = Totals { to_download: 10 * CHUNK, ..Totals::default() };
         meter.update(totals, at(0));
         assert_eq!(meter.time_left(), None);
         for second in 1..=5 {
-            totals.downloaded = second * 100;
+            totals.downloaded = second * CHUNK;
             meter.update(totals, at(second));
         }
-        assert!((meter.download_rate().unwrap() - 100.0).abs() < 1e-6);
-        assert_eq!(meter.time_left(), Some(at(5)));
+        assert!((meter.download_rate().unwrap() - 1e7).abs() < 1.0);
+        assert!((meter.time_left().unwrap().as_secs_f64() - 5.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_first_few_bytes_are_no_rate_yet() {
+        let mut meter = Meter::default();
+        let mut totals = Totals { to_download: 1_000 * CHUNK, ..Totals::default() };
+        meter.update(totals, at(0));
+        totals.downloaded = 97;
+        meter.update(totals, at(3));
+        assert_eq!((meter.download_rate(), meter.time_left()), (None, None));
     }
 
     #[test]
     fn time_spent_on_assembly_does_not_lower_the_download_rate() {
         let mut meter = Meter::default();
-        let mut totals = Totals { to_download: 1_000, to_assemble: 50, ..Totals::default() };
+        let mut totals = Totals { to_download: 10 * CHUNK, to_assemble: 50, ..Totals::default() };
         meter.update(totals, at(0));
-        totals.downloaded = 100;
+        totals.downloaded = CHUNK;
         meter.update(totals, at(1));
         totals.assembled = 50;
         meter.update(totals, at(60));
-        totals.downloaded = 200;
+        totals.downloaded = 2 * CHUNK;
         meter.update(totals, at(61));
-        assert!((meter.download_rate().unwrap() - 100.0).abs() < 1e-6);
+        assert!((meter.download_rate().unwrap() - 1e7).abs() < 1.0);
     }
 
     #[test]
     fn a_download_that_stands_still_loses_its_rate() {
         let mut meter = Meter::default();
-        let mut totals = Totals { to_download: 1_000, ..Totals::default() };
+        let mut totals = Totals { to_download: 10 * CHUNK, ..Totals::default() };
         meter.update(totals, at(0));
-        totals.downloaded = 100;
+        totals.downloaded = CHUNK;
         meter.update(totals, at(1));
-        meter.update(totals, at(30));
-        assert!(meter.download_rate().unwrap() < 5.0);
-        assert!(meter.time_left().unwrap() > at(180));
+        for second in 2..=31 {
+            meter.update(totals, at(second));
+        }
+        assert!(meter.download_rate().unwrap() < 1e6);
+        assert!(meter.time_left().unwrap() > at(90));
     }
 
     #[test]
     fn the_time_left_counts_the_assembly_at_its_own_rate() {
         let mut meter = Meter::default();
-        let mut totals = Totals { to_assemble: 1_000, ..Totals::default() };
+        let mut totals = Totals { to_assemble: 10 * CHUNK, ..Totals::default() };
         meter.update(totals, at(0));
-        totals.assembled = 500;
+        totals.assembled = 5 * CHUNK;
         meter.update(totals, at(10));
         assert_eq!(meter.time_left(), Some(at(10)));
     }

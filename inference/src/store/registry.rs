@@ -50,15 +50,28 @@ impl Source for Registries {
         if failures.is_empty() {
             return Ok(());
         }
-        let reasons: Vec<_> = failures
-            .iter()
-            .map(|(archive, reason)| match &archive.package {
-                Package::Pip(requirement) => format!("pip download {requirement}: {reason}"),
-                Package::Npm(spec) => format!("npm pack {spec}: {reason}"),
-            })
-            .collect();
-        Err(SupplyError::Unsuitable(reasons.join("; ")))
+        Err(SupplyError::Unsuitable(describe(&failures)))
     }
+}
+
+/// Tells each reason once, with the packages it holds for.
+fn describe(failures: &[Failure<'_>]) -> String {
+    let mut told: Vec<(&str, Vec<String>)> = Vec::new();
+    for (archive, reason) in failures {
+        let request = match &archive.package {
+            Package::Pip(requirement) => format!("pip download {requirement}"),
+            Package::Npm(spec) => format!("npm pack {spec}"),
+        };
+        match told.iter_mut().find(|(other, _)| other == reason) {
+            Some((_, requests)) => requests.push(request),
+            None => told.push((reason, vec![request])),
+        }
+    }
+    let lines: Vec<_> = told
+        .into_iter()
+        .map(|(reason, requests)| format!("{}: {reason}", requests.join(", ")))
+        .collect();
+    lines.join("; ")
 }
 
 type Failure<'a> = (&'a Archive, String);
@@ -124,7 +137,7 @@ fn download(job: &Job<'_>, archive: &Archive, lane: usize) -> Result<(), SupplyE
             seen = bytes;
         }
     };
-    run(&mut command, &work.errors(), || see(folder_size(&work.0)))?;
+    run(&mut command, &work.errors(), || see(work.downloaded()))?;
 
     let downloaded = work.output().join(archive.file.as_str());
     check_content(&downloaded, archive.size, archive.sha256).map_err(|kind| {
@@ -192,6 +205,11 @@ impl Workplace {
 
     fn temporary(&self) -> PathBuf {
         self.0.join("temporary")
+    }
+
+    /// Bytes that the client has written so far.
+    fn downloaded(&self) -> u64 {
+        folder_size(&self.output()) + folder_size(&self.temporary())
     }
 
     fn errors(&self) -> PathBuf {

@@ -51,7 +51,7 @@ impl<'de> serde::Deserialize<'de> for Direction {
 pub struct LadderConfig {
     /// Names in order, for every pair that `pairs` does not mention.
     pub order: Vec<String>,
-    /// Orders of single pairs, such as `en-de = ["apertium"]`.
+    /// Orders of single pairs, such as `en-gl = ["apertium"]`; an empty order takes a pair away.
     pub pairs: BTreeMap<Direction, Vec<String>>,
 }
 

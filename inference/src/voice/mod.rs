@@ -1,8 +1,38 @@
 //! Synthetic voices: text in, mono PCM out, in chunks as it is made.
 
+pub mod clauses;
+pub mod espeak;
+pub mod kokoro;
+mod router;
+mod text;
+
 use std::ops::ControlFlow;
 
 use crate::{CancelToken, Language};
+
+pub use clauses::ClauseSplitter;
+pub use espeak::Espeak;
+pub use kokoro::Kokoro;
+pub use router::{SpokenChunk, VoiceSet};
+
+/// Slowest and fastest speech that still sounds natural.
+const SPEED_RANGE: std::ops::RangeInclusive<f32> = 0.5..=2.0;
+
+/// Brings a requested speed into the range of the engines; nonsense counts as natural speed.
+fn clamped_speed(speed: f32) -> f32 {
+    if speed.is_finite() { speed.clamp(*SPEED_RANGE.start(), *SPEED_RANGE.end()) } else { 1.0 }
+}
+
+/// A voice that can be asked for by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoiceInfo {
+    /// The engine that has it.
+    pub engine: String,
+    /// Its name, such as `ef_dora`.
+    pub name: String,
+    /// The language it was made for.
+    pub language: Language,
+}
 
 /// What to say and how.
 #[derive(Clone, Debug)]
@@ -13,7 +43,7 @@ pub struct SpeakRequest {
     pub language: Language,
     /// Name of the voice, such as `ef_dora`; `None` takes the language's default.
     pub voice: Option<String>,
-    /// Speaking rate, 1 is natural, at most 2.
+    /// Speaking rate, 1 is natural; brought within 0.5 and 2.
     pub speed: f32,
     /// Stops the synthesis between two chunks.
     pub cancel: CancelToken,
@@ -62,6 +92,9 @@ pub trait Voice: Send + Sync {
 
     /// Sample rate of the chunks in Hz; they are mono, nominally within -1 to 1.
     fn sample_rate_hz(&self) -> u32;
+
+    /// The voices that can be named in a request.
+    fn voices(&self) -> Vec<VoiceInfo>;
 
     /// Speaks the text. `on_chunk` receives mono samples at [`sample_rate_hz`](Self::sample_rate_hz)
     /// in order, the first as early as the engine can; `Break` ends the synthesis without an error.

@@ -1,10 +1,10 @@
 //! From an encoded window to tokens: one pass of greedy choice or seeded sampling.
 
+use super::WhisperError;
 use super::guard::loop_start;
 use super::model::{Decoder, DecoderState};
 use super::ops::exp;
 use super::rules::{Rules, log_sum_exp};
-use super::WhisperError;
 use crate::CancelToken;
 
 /// Why a pass ended.
@@ -31,8 +31,10 @@ pub struct Pass {
     pub ending: Ending,
 }
 
-/// Bounds of one pass.
-pub struct Limits {
+/// Bounds of the passes over one window.
+pub struct Limits<'a> {
+    /// Temperatures of the passes, in order.
+    pub temperatures: &'a [f32],
     /// Most tokens, timestamps included.
     pub cap: usize,
     /// A piece that ends at or after this timestamp step is the last.
@@ -49,14 +51,13 @@ pub fn decode(
     state: &mut DecoderState,
     mut scores: Vec<f32>,
     rules: &Rules<'_>,
-    limits: &Limits,
+    limits: &Limits<'_>,
     temperature: f32,
     cancel: &CancelToken,
 ) -> Result<Pass, WhisperError> {
-    let zero = rules.tokens.first_timestamp();
+    let zero = rules.first_timestamp;
     let mut random = SplitMix64::new(temperature);
     let mut tokens: Vec<u32> = Vec::new();
-    // Text alone, and how many tokens had been chosen when each of its ids was.
     let mut text: Vec<u32> = Vec::new();
     let mut log_probability = 0.0;
     let mut choices = 0;
@@ -72,7 +73,7 @@ pub fn decode(
         };
         log_probability += scores[token as usize] - log_sum_exp(&scores);
         choices += 1;
-        if token == rules.tokens.end {
+        if token == rules.end {
             break Ending::Natural;
         }
         tokens.push(token);

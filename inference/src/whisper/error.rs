@@ -28,7 +28,9 @@ pub enum WhisperError {
         reason: String,
     },
     /// The segment does not fit the encoder: cut speech into segments of at most 28 s.
-    #[error("segment of {samples} samples exceeds {limit}: cut speech into segments of at most 28 s")]
+    #[error(
+        "segment of {samples} samples exceeds {limit}: cut speech into segments of at most 28 s"
+    )]
     TooLong {
         /// Samples given (16 kHz).
         samples: usize,

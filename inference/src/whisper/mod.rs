@@ -35,11 +35,12 @@ mod weights;
 
 use std::path::Path;
 
+pub use config::Dimensions;
 pub use error::WhisperError;
 pub use transcribe::{StageTimes, TranscribeOptions, Window};
 pub use transcript::{TimedText, Transcript};
 
-use config::{Dimensions, ModelConfig};
+use config::ModelConfig;
 use mel::MelSpectrogram;
 use model::{Decoder, Encoder};
 use tokens::Tokens;
@@ -76,6 +77,13 @@ impl Whisper {
     /// [`WhisperError::Io`], [`WhisperError::NoWeights`], and [`WhisperError::Malformed`] for
     /// truncated, foreign or inconsistent files.
     pub fn load(dir: &Path, precision: Precision) -> Result<Self, WhisperError> {
+        if candle_core::utils::get_num_threads() > 1 {
+            tracing::warn!(
+                threads = candle_core::utils::get_num_threads(),
+                "matrix products spread over threads that spin: set RAYON_NUM_THREADS=1 and run \
+                 one worker per core"
+            );
+        }
         let config = ModelConfig::read(dir)?;
         let mut weights = Weights::open(dir)?;
         let dimensions = Dimensions::of(&mut weights, &config)?;

@@ -58,8 +58,7 @@ impl Loader<'_> {
         outputs: usize,
         inputs: usize,
     ) -> std::result::Result<Linear, WhisperError> {
-        let weight =
-            self.weights.read_shaped(&format!("{name}/weight"), &[outputs, inputs])?;
+        let weight = self.weights.read_shaped(&format!("{name}/weight"), &[outputs, inputs])?;
         let bias = self.weights.read_shaped(&format!("{name}/bias"), &[outputs])?;
         Ok(Linear::new(weight, bias, inputs, self.precision)?)
     }
@@ -74,8 +73,7 @@ impl Loader<'_> {
     ) -> std::result::Result<Linear, WhisperError> {
         let width = self.dimensions.width;
         let scale = ((width / heads) as f32).powf(-0.5);
-        let mut weight =
-            self.weights.read_shaped(&format!("{name}/weight"), &[outputs, width])?;
+        let mut weight = self.weights.read_shaped(&format!("{name}/weight"), &[outputs, width])?;
         let mut bias = self.weights.read_shaped(&format!("{name}/bias"), &[outputs])?;
         weight[..width * width].iter_mut().for_each(|value| *value *= scale);
         bias[..width].iter_mut().for_each(|value| *value *= scale);
@@ -101,11 +99,7 @@ impl Loader<'_> {
         })
     }
 
-    fn positions(
-        &mut self,
-        side: &str,
-        count: usize,
-    ) -> std::result::Result<Tensor, WhisperError> {
+    fn positions(&mut self, side: &str, count: usize) -> std::result::Result<Tensor, WhisperError> {
         let shape = [count, self.dimensions.width];
         let name = format!("{side}/position_encodings/encodings");
         let values = self.weights.read_shaped(&name, &shape)?;

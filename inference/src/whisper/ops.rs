@@ -5,7 +5,9 @@
 //! encoder, so these work in place and are written for the compiler to vectorise: no branches, no
 //! library calls, sums in lanes.
 
-use candle_core::{CpuStorage, CustomOp3, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result, Shape};
+use candle_core::{
+    CpuStorage, CustomOp3, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result, Shape,
+};
 use candle_core::{Tensor, bail};
 
 /// Whisper's epsilon in layer normalisation.
@@ -42,12 +44,7 @@ pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<Tensor> {
 /// `queries` is (rows, heads × head width), already scaled; `keys` and `values` are
 /// (heads, capacity, head width), of which `Attend::first_row_sees` positions are visible to the
 /// first row. Returns (rows, heads × head width).
-pub fn attend(
-    queries: &Tensor,
-    keys: &Tensor,
-    values: &Tensor,
-    attend: Attend,
-) -> Result<Tensor> {
+pub fn attend(queries: &Tensor, keys: &Tensor, values: &Tensor, attend: Attend) -> Result<Tensor> {
     queries.apply_op3_no_bwd(keys, values, &attend)
 }
 
@@ -204,7 +201,8 @@ impl CustomOp3 for Attend {
             let (keys, values) = (&keys[cached.clone()], &values[cached]);
             for row in 0..rows {
                 let sees = self.first_row_sees + if self.causal { row } else { 0 };
-                let columns = row * width + head * head_width..row * width + (head + 1) * head_width;
+                let columns =
+                    row * width + head * head_width..row * width + (head + 1) * head_width;
                 let weights = &mut weights[..sees];
                 let query = &queries[columns.clone()];
                 for (weight, key) in weights.iter_mut().zip(keys.chunks_exact(head_width)) {
@@ -222,7 +220,8 @@ impl CustomOp3 for Attend {
 }
 
 /// Sum of `term(value)`, in lanes so that it vectorises.
-fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+#[inline]
+pub fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [0.0f32; LANES];
     for chunk in chunks {
@@ -245,7 +244,8 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
-fn maximum(values: &[f32]) -> f32 {
+/// The highest value; minus infinity for none.
+pub fn maximum(values: &[f32]) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for chunk in chunks {

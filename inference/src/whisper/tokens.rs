@@ -1,6 +1,7 @@
 //! The tokenizer and the special tokens: languages, tasks, timestamps.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokenizers::Tokenizer;
 
@@ -12,8 +13,8 @@ use crate::Language;
 /// there are no languages to choose from).
 const MULTILINGUAL_VOCABULARY: usize = 51_865;
 
-/// Steps of 20 ms that timestamp tokens count in, per second.
-pub const TIMESTAMPS_PER_SECOND: f32 = 50.0;
+/// What timestamp tokens count in.
+pub const TIMESTAMP_STEP: Duration = Duration::from_millis(20);
 
 /// The tokenizer with the ids that steer the decoder.
 pub struct Tokens {
@@ -25,7 +26,7 @@ pub struct Tokens {
     /// Its probability after `start` is that of no speech.
     pub no_speech: u32,
     /// Asks for text without timestamps.
-    pub no_timestamps: u32,
+    no_timestamps: u32,
     transcribe: u32,
     /// Languages and their ids; empty for an English-only model.
     pub languages: Vec<(Language, u32)>,
@@ -40,11 +41,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`WhisperError::Io`], or [`WhisperError::Malformed`] when it is no tokenizer of Whisper's.
-    pub fn read(
-        dir: &Path,
-        vocabulary: usize,
-        config: &ModelConfig,
-    ) -> Result<Self, WhisperError> {
+    pub fn read(dir: &Path, vocabulary: usize, config: &ModelConfig) -> Result<Self, WhisperError> {
         let path = dir.join("tokenizer.json");
         let malformed = |reason: String| WhisperError::Malformed { path: path.clone(), reason };
         let bytes = std::fs::read(&path)
@@ -75,7 +72,7 @@ impl Tokens {
         let mut suppressed = config.suppressed();
         let steering = ["<|transcribe|>", "<|translate|>", "<|startofprev|>", "<|startoflm|>"];
         suppressed.extend(steering.iter().filter_map(|name| tokenizer.token_to_id(name)));
-        suppressed.extend([start, no_speech]);
+        suppressed.extend([start, no_speech, no_timestamps]);
         let mut suppressed_at_begin = config.suppressed_at_begin();
         if suppressed_at_begin.is_empty() {
             suppressed_at_begin.extend(tokenizer.token_to_id("\u{120}"));

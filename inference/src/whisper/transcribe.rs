@@ -7,7 +7,7 @@ use super::guard::compression_ratio;
 use super::mel::HOP_SAMPLES;
 use super::model::DecoderState;
 use super::rules::{Rules, log_sum_exp};
-use super::tokens::TIMESTAMPS_PER_SECOND;
+use super::tokens::TIMESTAMP_STEP;
 use super::transcript::{Transcript, pieces};
 use super::{SAMPLE_RATE_HZ, Whisper, WhisperError, ops};
 use crate::{CancelToken, Language};
@@ -19,7 +19,7 @@ const POSITION_SAMPLES: usize = 2 * HOP_SAMPLES;
 const SHORT_PAD: usize = 2 * SAMPLE_RATE_HZ as usize;
 /// Silence in the window of the second attempt, after a loop.
 const WIDE_PAD: usize = 6 * SAMPLE_RATE_HZ as usize;
-/// Temperatures tried in turn until a text passes the checks.
+/// Temperatures tried in turn unless the options name others.
 const TEMPERATURES: [f32; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
 /// A text that compresses better than this repeats itself.
 const MAX_COMPRESSION_RATIO: f32 = 2.4;
@@ -41,20 +41,31 @@ pub struct TranscribeOptions {
     pub window: Window,
     /// Whether the text is timed within the segment. Without, there is one piece.
     pub timestamps: bool,
+    /// Temperatures tried in turn until a text is likely and does not repeat itself; 0 is greedy.
+    /// None at all is greedy without a second try.
+    pub temperatures: Vec<f32>,
 }
 
 impl Default for TranscribeOptions {
-    /// Detects the language, in a short window, with timestamps.
+    /// Detects the language, in a short window, with timestamps, greedy first, then 0.2 to 1.
     fn default() -> Self {
-        Self { language: None, window: Window::Short, timestamps: true }
+        Self {
+            language: None,
+            window: Window::Short,
+            timestamps: true,
+            temperatures: TEMPERATURES.to_vec(),
+        }
     }
 }
 
 /// The encoder's window. Whisper was trained on 30 s; a shorter one costs proportionally less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// The speech and a pad of silence after it, at most 30 s.
+    /// The speech and 2 s of silence after it, at most 30 s.
     Short,
+    /// The speech and as much silence, at most 30 s. Less than 2 s provokes loops, which then cost a
+    /// second, wider window.
+    Padded(Duration),
     /// The full 30 s of the training.
     Full,
 }
@@ -130,29 +141,24 @@ impl Whisper {
         cancel: &CancelToken,
     ) -> Result<(Transcript, StageTimes), WhisperError> {
         let mut times = StageTimes::default();
-        let transcript = match options.window {
-            Window::Full => {
-                let window = self.window_samples();
-                self.attempt(samples_16k, window, options, cancel, &mut times)?.0
-            }
-            Window::Short => {
-                let window = samples_16k.len() + SHORT_PAD;
-                let (first, ending) =
-                    self.attempt(samples_16k, window, options, cancel, &mut times)?;
-                let is_whole = window >= self.window_samples();
-                if is_whole || matches!(ending, Ending::Natural | Ending::PastEnd) {
-                    first
-                } else {
-                    let options =
-                        TranscribeOptions { language: Some(first.language), ..options.clone() };
-                    let window = samples_16k.len() + WIDE_PAD;
-                    let (second, _) =
-                        self.attempt(samples_16k, window, &options, cancel, &mut times)?;
-                    Transcript { language_probability: first.language_probability, ..second }
-                }
+        let whole = self.window_samples();
+        let window = match options.window {
+            Window::Full => whole,
+            Window::Short => samples_16k.len() + SHORT_PAD,
+            Window::Padded(silence) => {
+                let pad = silence.as_secs_f64() * f64::from(SAMPLE_RATE_HZ);
+                samples_16k.len().saturating_add(pad as usize)
             }
         };
-        Ok((transcript, times))
+        let (first, ending) = self.attempt(samples_16k, window, options, cancel, &mut times)?;
+        if window >= whole || matches!(ending, Ending::Natural | Ending::PastEnd) {
+            return Ok((first, times));
+        }
+        let options = TranscribeOptions { language: Some(first.language), ..options.clone() };
+        let window = samples_16k.len() + WIDE_PAD;
+        let (second, _) = self.attempt(samples_16k, window, &options, cancel, &mut times)?;
+        let language_probability = first.language_probability;
+        Ok((Transcript { language_probability, ..second }, times))
     }
 
     /// The language of a segment: every language that the model knows with its probability, the
@@ -203,23 +209,23 @@ impl Whisper {
         let prompted = self.prompt(&mut heard.state, options, given)?;
         times.prompt += began.elapsed();
 
-        let spoken = duration.as_secs_f32() * TIMESTAMPS_PER_SECOND;
+        let spoken = duration.as_secs_f32() / TIMESTAMP_STEP.as_secs_f32();
         let rules = Rules {
-            tokens: &self.tokens,
+            suppressed: &self.tokens.suppressed,
+            suppressed_at_begin: &self.tokens.suppressed_at_begin,
+            end: self.tokens.end,
+            first_timestamp: self.tokens.first_timestamp(),
             timestamps: options.timestamps,
             last_timestamp: heard.positions as u32,
         };
         let is_short = heard.positions < self.dimensions.audio_positions;
-        let limits = Limits { cap, stop_at_timestamp: is_short.then_some(spoken as u32) };
+        let temperatures: &[f32] =
+            if options.temperatures.is_empty() { &[0.0] } else { &options.temperatures };
+        let stop_at_timestamp = is_short.then_some(spoken as u32);
+        let limits = Limits { cap, stop_at_timestamp, temperatures };
         let began = Instant::now();
-        let candidate = self.decode_with_fallback(
-            &mut heard.state,
-            &prompted,
-            &rules,
-            &limits,
-            cancel,
-            times,
-        )?;
+        let candidate =
+            self.decode_with_fallback(&mut heard.state, &prompted, &rules, &limits, cancel, times)?;
         times.decode += began.elapsed();
 
         let Candidate { pass, temperature, .. } = candidate;
@@ -279,23 +285,22 @@ impl Whisper {
     ) -> Result<Prompted, WhisperError> {
         let start = self.tokens.start;
         let asked = if self.is_multilingual() { given.flatten() } else { None };
-        let (language, language_probability, first, hidden) =
-            if self.is_multilingual() && asked.is_none() {
-                let hidden = self.decoder.forward(&[start], state)?;
-                let first = self.decoder.scores(&hidden, 0)?;
-                let languages = self.languages(&first);
-                let (language, probability) =
-                    languages.first().copied().unwrap_or((Language::EN, 0.0));
-                let prompt =
-                    self.tokens.prompt(self.tokens.language(language)?, options.timestamps);
-                (language, probability, first, self.decoder.forward(&prompt, state)?)
-            } else {
-                let mut prompt = vec![start];
-                prompt.extend(self.tokens.prompt(asked, options.timestamps));
-                let hidden = self.decoder.forward(&prompt, state)?;
-                let first = self.decoder.scores(&hidden, 0)?;
-                (options.language.unwrap_or(Language::EN), 1.0, first, hidden)
-            };
+        let (language, language_probability, first, hidden) = if self.is_multilingual()
+            && asked.is_none()
+        {
+            let hidden = self.decoder.forward(&[start], state)?;
+            let first = self.decoder.scores(&hidden, 0)?;
+            let languages = self.languages(&first);
+            let (language, probability) = languages.first().copied().unwrap_or((Language::EN, 0.0));
+            let prompt = self.tokens.prompt(self.tokens.language(language)?, options.timestamps);
+            (language, probability, first, self.decoder.forward(&prompt, state)?)
+        } else {
+            let mut prompt = vec![start];
+            prompt.extend(self.tokens.prompt(asked, options.timestamps));
+            let hidden = self.decoder.forward(&prompt, state)?;
+            let first = self.decoder.scores(&hidden, 0)?;
+            (options.language.unwrap_or(Language::EN), 1.0, first, hidden)
+        };
         let no_speech = first[self.tokens.no_speech as usize] - log_sum_exp(&first);
         let scores = self.decoder.scores(&hidden, hidden.dim(0)? - 1)?;
         Ok(Prompted {
@@ -329,12 +334,12 @@ impl Whisper {
         state: &mut DecoderState,
         prompted: &Prompted,
         rules: &Rules<'_>,
-        limits: &Limits,
+        limits: &Limits<'_>,
         cancel: &CancelToken,
         times: &mut StageTimes,
     ) -> Result<Candidate, WhisperError> {
         let mut best: Option<Candidate> = None;
-        for temperature in TEMPERATURES {
+        for &temperature in limits.temperatures {
             state.truncate(prompted.length);
             let scores = prompted.scores.clone();
             let pass = decode(&self.decoder, state, scores, rules, limits, temperature, cancel)?;

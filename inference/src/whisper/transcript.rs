@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::WhisperError;
-use super::tokens::{TIMESTAMPS_PER_SECOND, Tokens};
+use super::tokens::{TIMESTAMP_STEP, Tokens};
 use crate::Language;
 
 /// What was said.
@@ -57,8 +57,7 @@ pub fn pieces(
     let mut begin = 0;
     for (index, &id) in ids.iter().enumerate() {
         if id >= zero {
-            let seconds = (id - zero) as f32 / TIMESTAMPS_PER_SECOND;
-            let time = Duration::from_secs_f32(seconds).min(duration);
+            let time = (TIMESTAMP_STEP * (id - zero)).min(duration);
             push(&ids[begin..index], start, time)?;
             start = time;
             begin = index + 1;

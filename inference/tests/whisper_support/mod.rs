@@ -16,11 +16,14 @@ fn cache_folder() -> PathBuf {
     cache.join("dragoman")
 }
 
+/// The folder of all models.
+fn models() -> PathBuf {
+    std::env::var_os("DRAGOMAN_MODELS").map_or_else(|| cache_folder().join("models"), PathBuf::from)
+}
+
 /// The model folder; fails with the remedy when it is missing.
 pub fn model_folder() -> PathBuf {
-    let models = std::env::var_os("DRAGOMAN_MODELS")
-        .map_or_else(|| cache_folder().join("models"), PathBuf::from);
-    let folder = models.join("whisper-base");
+    let folder = models().join("whisper-base");
     let weights = folder.join("model.bin");
     assert!(weights.exists(), "{} is missing: run `dragoman models fetch`", weights.display());
     folder
@@ -32,8 +35,8 @@ pub fn load(precision: Precision) -> Whisper {
 
 /// Decodes a recording to 16 kHz mono with the command that the reference scripts use.
 pub fn recording(clip: &str) -> Vec<f32> {
-    let path = if clip.starts_with("samples/") {
-        cache_folder().join(clip)
+    let path = if clip.starts_with("sample-jfk/") {
+        models().join(clip)
     } else {
         Path::new("/usr/share/asterisk/sounds").join(clip)
     };

@@ -185,14 +185,13 @@ async fn answer(
         room: caller.room.clone(),
         identity: caller.identity.clone(),
     };
-    let connection = PeerConnectionBuilder::new()
+    let connecting = PeerConnectionBuilder::new()
         .with_media_engine(media_engine)
         .with_setting_engine(settings)
         .with_handler(Arc::new(handler))
         .with_udp_addrs(vec!["127.0.0.1:0"])
-        .build()
-        .await?;
-    let connection: Arc<dyn PeerConnection> = Arc::new(connection);
+        .build();
+    let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(connecting).await?);
     let ssrc = rand::random();
     let encoding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() },
@@ -307,6 +306,8 @@ impl Ear {
             utterance: utterance.clone(),
             language: "en".to_owned(),
             text: "hello".to_owned(),
+            first_voiced_rtp: 0,
+            last_voiced_rtp: 0,
             trace,
         };
         publish(&self.rooms, &self.room, transcript);

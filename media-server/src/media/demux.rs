@@ -13,11 +13,13 @@ use crate::transport::stun;
 /// Most addresses one peer is known by. A peer that checks from more is up to no good.
 const MAX_ADDRESSES: usize = 16;
 
-/// The two maps.
+/// Who is known by what.
 #[derive(Debug, Default)]
 pub struct Demux {
     by_address: HashMap<SocketAddr, PeerId>,
     by_ufrag: HashMap<String, PeerId>,
+    /// Who sent a check to this address last; only answers to checks are routed by it.
+    by_check: HashMap<SocketAddr, PeerId>,
 }
 
 impl Demux {
@@ -30,6 +32,15 @@ impl Demux {
     pub fn remove(&mut self, peer: PeerId) {
         self.by_address.retain(|_, owner| *owner != peer);
         self.by_ufrag.retain(|_, owner| *owner != peer);
+        self.by_check.retain(|_, owner| *owner != peer);
+    }
+
+    /// `peer` sends this datagram: the answer to a check may come from an address that is not known
+    /// yet, when our check was faster than the peer's.
+    pub fn sent(&mut self, peer: PeerId, to: SocketAddr, datagram: &[u8]) {
+        if stun::is_request(datagram) && !self.by_address.contains_key(&to) {
+            self.by_check.insert(to, peer);
+        }
     }
 
     /// The peer a datagram is for; `None` for garbage.
@@ -52,7 +63,8 @@ impl Demux {
             stun::Kind::Unknown => return None,
         };
         let Some(peer) = named else {
-            return owner;
+            let of_check = || self.by_check.get(&from).copied();
+            return owner.or_else(|| stun::is_success(datagram).then(of_check).flatten());
         };
         if owner != Some(peer) && owner.is_none_or(|owner| !is_alive(owner)) {
             let known = self.by_address.values().filter(|owner| **owner == peer).count();
@@ -114,6 +126,20 @@ mod tests {
         assert_eq!(demux.route(address(1), &RTP, |_| true), Some(ANNA));
         assert_eq!(demux.route(address(1), &check("bert"), |_| false), Some(BERT));
         assert_eq!(demux.route(address(1), &RTP, |_| true), Some(BERT));
+    }
+
+    #[test]
+    fn the_answer_to_our_check_finds_the_peer_that_sent_it_and_nothing_else_does() {
+        let mut demux = two_peers();
+        let request = check("them");
+        let mut answer = request.clone();
+        answer[0] = 1;
+        demux.sent(BERT, address(3), &request);
+        assert_eq!(demux.route(address(3), &answer, |_| true), Some(BERT));
+        assert_eq!(demux.route(address(3), &RTP, |_| true), None);
+        assert_eq!(demux.route(address(4), &answer, |_| true), None);
+        demux.remove(BERT);
+        assert_eq!(demux.route(address(3), &answer, |_| true), None);
     }
 
     #[test]

@@ -71,9 +71,11 @@ pub struct Connected {
     pub ice_ufrag: String,
     /// `mid` of the audio section that carries the interpretation.
     pub track_mid: String,
-    /// Decoded speech of the peer.
+    /// Decoded speech of the peer. Its writer is gone (`write_is_held` is false) when the peer is,
+    /// or does not speak.
     pub heard: HeardReader,
-    /// Where synthesised speech for the peer goes.
+    /// Where synthesised speech for the peer goes. Its reader is gone (`read_is_held` is false)
+    /// when the peer is, or does not listen: do not wait for room then.
     pub playout: PlayoutWriter,
 }
 

@@ -16,6 +16,10 @@ use super::stats::Counters;
 use super::{CloseReason, PeerId};
 use crate::transport::{ClosedBy, Output, PeerConnection, TransportError};
 
+/// Time from the answer within which media must flow. A peer that sends datagrams but never
+/// finishes the handshake would else stay for ever.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+
 /// What comes out of a peer.
 #[derive(Debug)]
 pub enum PeerOutput {
@@ -47,6 +51,7 @@ pub struct Peer {
     connection: PeerConnection,
     inbound: Option<Inbound>,
     outbound: Option<Outbound>,
+    answered: Instant,
     /// When the last datagram came, or the peer was made.
     heard_from: Instant,
     timeout: Duration,
@@ -63,7 +68,7 @@ impl Peer {
         outbound: Option<Outbound>,
         timeout: Duration,
     ) -> Self {
-        Self { id, connection, inbound, outbound, heard_from: now, timeout }
+        Self { id, connection, inbound, outbound, answered: now, heard_from: now, timeout }
     }
 
     /// Its id.
@@ -114,9 +119,10 @@ impl Peer {
                 Output::Closed(by) => return Some(PeerOutput::Closed(by.into())),
             }
         }
-        // Also the time that a peer has to connect at all.
-        (now.saturating_duration_since(self.heard_from) >= self.timeout)
-            .then_some(PeerOutput::Closed(CloseReason::ConnectionLost))
+        let is_silent = now.saturating_duration_since(self.heard_from) >= self.timeout;
+        let is_overdue = !self.connection.is_connected()
+            && now.saturating_duration_since(self.answered) >= CONNECT_WITHIN;
+        (is_silent || is_overdue).then_some(PeerOutput::Closed(CloseReason::ConnectionLost))
     }
 
     /// First half of a tick: what the peer said. False when its original is silent.

@@ -57,6 +57,10 @@ impl MediaPlane {
     /// # Errors
     /// [`TransportError::Bind`] when a port is taken, [`TransportError::Stack`] when the system
     /// gives no thread or no list of addresses.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the workers' clones should be the last ones"
+    )]
     pub fn start(config: MediaConfig, notices: Sender<Notice>) -> Result<Self, TransportError> {
         let addresses = announced(&config)?;
         let mut workers = Vec::new();
@@ -78,21 +82,22 @@ impl MediaPlane {
     /// [`TransportError::BadSdp`] and [`TransportError::Unacceptable`] for the offer,
     /// [`TransportError::WorkerBusy`] when the worker takes no commands,
     /// [`TransportError::Stack`] when the WebRTC stack or the codec refuses.
-    pub fn connect(&self, request: &ConnectPeer) -> Result<Connected, TransportError> {
+    pub fn connect(&self, request: ConnectPeer) -> Result<Connected, TransportError> {
+        let ConnectPeer { peer, room, offer_sdp, speak, listen } = request;
         let workers = &self.shared.workers;
-        let index = usize::try_from(request.room % workers.len() as u64)
+        let index = usize::try_from(room % workers.len() as u64)
             .expect("the remainder is an index of the workers");
         let worker = &workers[index];
         let now = Instant::now();
-        let wanted = Flow { speak: request.speak, listen: request.listen };
+        let wanted = Flow { speak, listen };
         let (connection, answer) =
-            PeerConnection::accept(now, &request.offer_sdp, wanted, &worker.candidates)?;
+            PeerConnection::accept(now, &offer_sdp, wanted, &worker.candidates)?;
         let (heard_writer, heard) = heard_ring(HEARD_FRAMES);
         let (playout, playout_reader) = playout_ring(PLAYOUT_FRAMES);
         let inbound = answer.flow.speak.then(|| Inbound::new(heard_writer)).transpose()?;
         let outbound = answer.flow.listen.then(|| Outbound::new(playout_reader)).transpose()?;
         let timeout = self.shared.config.peer_timeout;
-        let peer = Peer::new(now, request.peer, connection, inbound, outbound, timeout);
+        let peer = Peer::new(now, peer, connection, inbound, outbound, timeout);
         worker.command(Command::Add(Box::new(peer), answer.ice_ufrag.clone()))?;
         Ok(Connected {
             answer_sdp: answer.sdp,
@@ -125,7 +130,9 @@ impl MediaPlane {
     /// What all workers counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::of(self.shared.workers.iter().map(|worker| worker.counters.as_ref()))
+        let counters: Vec<&Counters> =
+            self.shared.workers.iter().map(|worker| worker.counters.as_ref()).collect();
+        Stats::of(&counters)
     }
 
     /// The addresses that worker 0 offers as candidates.

@@ -93,9 +93,10 @@ pub struct Stats {
 impl Stats {
     /// Adds up the workers' counters.
     #[must_use]
-    pub fn of<'a>(workers: impl Iterator<Item = &'a Counters> + Clone) -> Self {
-        let sum = |pick: fn(&Counters) -> u64| workers.clone().map(pick).sum();
-        let lateness = |share| Lateness::quantile(workers.clone().map(|w| &w.tick_lateness), share);
+    pub fn of(workers: &[&Counters]) -> Self {
+        let sum = |pick: fn(&Counters) -> u64| workers.iter().copied().map(pick).sum();
+        let histograms: Vec<&Lateness> = workers.iter().map(|w| &w.tick_lateness).collect();
+        let lateness = |share| Lateness::quantile(&histograms, share);
         Self {
             peers: sum(|w| w.peers.load(Ordering::Relaxed)),
             datagrams_in: sum(|w| w.datagrams_in.get()),
@@ -142,9 +143,9 @@ impl Lateness {
 
     /// The delay that the share `share` of all delays in `histograms` stayed below, as the upper
     /// edge of its bucket; zero when there are none.
-    fn quantile<'a>(histograms: impl Iterator<Item = &'a Self> + Clone, share: f64) -> Duration {
+    fn quantile(histograms: &[&Self], share: f64) -> Duration {
         let count = |bucket: usize| -> u64 {
-            histograms.clone().map(|histogram| histogram.0[bucket].load(Ordering::Relaxed)).sum()
+            histograms.iter().map(|histogram| histogram.0[bucket].load(Ordering::Relaxed)).sum()
         };
         let total: u64 = (0..BUCKETS).map(count).sum();
         if total == 0 {
@@ -204,7 +205,7 @@ mod tests {
         for micros in 1..=100 {
             counters.tick_lateness.record(Duration::from_micros(micros));
         }
-        let stats = Stats::of([&counters].into_iter());
+        let stats = Stats::of(&[&counters]);
         assert_eq!(stats.tick_lateness_p50, Duration::from_micros(56));
         assert_eq!(stats.tick_lateness_p99, Duration::from_micros(112));
     }

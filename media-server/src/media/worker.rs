@@ -25,6 +25,8 @@ pub const TICK: Duration = Duration::from_millis(20);
 /// Ticks a late worker catches up on; older ones are left out. A receiver has played silence by
 /// then, and a burst would only fill its jitter buffer.
 const CATCH_UP: u64 = 3;
+/// Shortest sleep for a peer's timer. A timer that is always due would else keep the worker busy.
+const MIN_TIMER: Duration = Duration::from_millis(1);
 /// Datagrams that are read between two looks at the clock.
 const READ_BURST: usize = 64;
 /// Largest datagram that is read; longer ones are cut and then refused as damaged.
@@ -240,10 +242,14 @@ impl Worker {
         self.order.extend(self.peers.keys());
         for index in 0..self.order.len() {
             let id = self.order[index];
-            let counters = Arc::clone(&self.counters);
-            self.with(id, |peer| {
-                originals.add(id, |block| peer.listen_to(now, block, &counters));
-            });
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            // This sends nothing, so the connection needs no polling after it.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                originals.add(id, |block| peer.listen_to(now, block, &self.counters));
+            }));
+            if outcome.is_err() {
+                self.remove_panicked(id);
+            }
         }
         for index in 0..self.order.len() {
             let id = self.order[index];
@@ -287,6 +293,7 @@ impl Worker {
             while let Some(output) = peer.poll(now, &self.counters) {
                 match output {
                     PeerOutput::Transmit { to, bytes } => {
+                        self.demux.sent(id, to, &bytes);
                         send(&self.socket, to, &bytes, &self.counters);
                     }
                     PeerOutput::Connected => connected = true,
@@ -300,14 +307,13 @@ impl Worker {
         }));
         match outcome {
             Ok(Some(due)) => {
-                self.timers.insert(id, due);
+                self.timers.insert(id, due.max(now + MIN_TIMER));
             }
             Ok(None) => {
                 self.timers.remove(&id);
             }
             Err(_) => {
-                tracing::error!(peer = id.0, "the state machine of a peer panicked");
-                self.remove(id, CloseReason::Failed);
+                self.remove_panicked(id);
                 return;
             }
         }
@@ -337,6 +343,11 @@ impl Worker {
         }));
         let reason = if outcome.is_ok() { reason } else { CloseReason::Failed };
         self.remove(id, reason);
+    }
+
+    fn remove_panicked(&mut self, id: PeerId) {
+        tracing::error!(peer = id.0, "the state machine of a peer panicked");
+        self.remove(id, CloseReason::Failed);
     }
 
     fn remove(&mut self, id: PeerId, reason: CloseReason) {

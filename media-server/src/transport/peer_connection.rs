@@ -130,6 +130,8 @@ pub struct PeerConnection {
     look_at_dtls: bool,
     /// An end that was noticed but not told yet.
     ending: Option<ClosedBy>,
+    /// A nomination that came before our own check of its pair was answered.
+    nomination: Option<(SocketAddr, BytesMut)>,
 }
 
 impl PeerConnection {
@@ -205,26 +207,46 @@ impl PeerConnection {
             closed: false,
             look_at_dtls: false,
             ending: None,
+            nomination: None,
         };
         Ok((connection, answer))
     }
 
     /// Takes a datagram that is for this connection. Whatever its bytes are, the connection
     /// survives.
+    ///
+    /// The stack does not answer a nomination while its own check of the pair is under way, as
+    /// RFC 8445 section 7.3.1.5 has it, but forgets it too. A peer that nominates with its first
+    /// check would then wait for its retransmission, half a second. So the nomination is shown to
+    /// the stack once more when the answer to our check has come.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let kind = stun::kind(datagram);
+        self.look_at_dtls |= kind == stun::Kind::Dtls;
+        self.read(now, from, BytesMut::from(datagram));
+        if self.connected || kind != stun::Kind::Stun {
+            return;
+        }
+        if stun::is_nomination(datagram) {
+            self.nomination = Some((from, BytesMut::from(datagram)));
+        } else if stun::is_success(datagram)
+            && let Some((_, nomination)) = self.nomination.take_if(|(by, _)| *by == from)
+        {
+            self.read(now, from, nomination);
+        }
+    }
+
+    fn read(&mut self, now: Instant, from: SocketAddr, message: BytesMut) {
         let Some(&local_addr) = self.bases.iter().find(|base| base.is_ipv4() == from.is_ipv4())
         else {
             return;
         };
-        self.look_at_dtls |= stun::kind(datagram) == stun::Kind::Dtls;
         let transport = TransportContext {
             local_addr,
             peer_addr: from,
             transport_protocol: TransportProtocol::UDP,
             ecn: None,
         };
-        let message = TaggedBytesMut { now, transport, message: BytesMut::from(datagram) };
-        if let Err(error) = self.stack.handle_read(message) {
+        if let Err(error) = self.stack.handle_read(TaggedBytesMut { now, transport, message }) {
             tracing::debug!(%error, %from, "datagram refused");
         }
     }
@@ -362,7 +384,6 @@ fn settings(offered: Setup) -> SettingEngine {
     SettingEngineBuilder::new()
         .with_answering_dtls_role(role)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
-        .with_include_loopback_candidate(true)
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
         .with_ice_timeouts(Some(INTERRUPTED_AFTER), Some(FAILED_AFTER), Some(CONSENT_INTERVAL))
         .build()
@@ -409,4 +430,69 @@ fn one_per_family(candidates: &[SocketAddr]) -> Vec<SocketAddr> {
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn stack_error(error: rtc::shared::error::Error) -> TransportError {
     TransportError::Stack(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::sdp::tests::{AIORTC, CHROMIUM};
+
+    fn accept(offer: &str, speak: bool, listen: bool) -> Answer {
+        let candidates = ["192.0.2.1:7000".parse().unwrap(), "127.0.0.1:7000".parse().unwrap()];
+        let wanted = Flow { speak, listen };
+        PeerConnection::accept(Instant::now(), offer, wanted, &candidates).unwrap().1
+    }
+
+    #[test]
+    fn a_chromium_offer_gets_audio_answered_and_the_rest_rejected() {
+        let answer = accept(CHROMIUM, true, true);
+        let lines: Vec<&str> = answer.sdp.lines().collect();
+        let count = |wanted: &str| lines.iter().filter(|line| **line == wanted).count();
+        assert_eq!(count("m=audio 9 UDP/TLS/RTP/SAVPF 111"), 1);
+        assert_eq!(count("m=video 0 UDP/TLS/RTP/SAVPF 96 97"), 1);
+        assert_eq!(count("a=group:BUNDLE 1"), 1);
+        assert_eq!(count("a=setup:active"), 1);
+        assert_eq!(count("a=sendrecv"), 1);
+        assert_eq!(count("a=rtcp-mux"), 1);
+        assert_eq!(count("a=fmtp:111 minptime=10;useinbandfec=1"), 1);
+        assert_eq!(lines.iter().filter(|line| line.starts_with("a=candidate:")).count(), 2);
+        assert!(answer.sdp.contains(&format!("a=ice-ufrag:{}\r\n", answer.ice_ufrag)));
+        assert_eq!(answer.mid, "1");
+    }
+
+    #[test]
+    fn the_answer_goes_only_the_ways_that_are_wanted() {
+        assert!(accept(AIORTC, true, false).sdp.contains("a=recvonly\r\n"));
+        assert!(accept(AIORTC, false, true).sdp.contains("a=sendonly\r\n"));
+        let listener = AIORTC.replace("a=sendrecv", "a=recvonly");
+        assert!(accept(&listener, true, true).sdp.contains("a=sendonly\r\n"));
+        let speaker = AIORTC.replace("a=sendrecv", "a=sendonly");
+        assert!(accept(&speaker, true, true).sdp.contains("a=recvonly\r\n"));
+    }
+
+    #[test]
+    fn a_peer_that_insists_on_starting_dtls_may() {
+        let active = AIORTC.replace("a=setup:actpass", "a=setup:active");
+        assert!(accept(&active, true, true).sdp.contains("a=setup:passive\r\n"));
+    }
+
+    #[test]
+    fn a_connection_survives_any_datagram() {
+        let now = Instant::now();
+        let base: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+        let wanted = Flow { speak: true, listen: true };
+        let (mut connection, _) = PeerConnection::accept(now, AIORTC, wanted, &[base]).unwrap();
+        for first in 0..=255u8 {
+            for length in [0usize, 1, 2, 13, 20, 60, 1_500] {
+                let datagram: Vec<u8> = (0..length)
+                    .map(|n| first.wrapping_add((n * 7) as u8 * u8::from(n > 0)))
+                    .collect();
+                connection.handle_datagram(now, base, &datagram);
+                while let Some(output) = connection.poll() {
+                    assert!(matches!(output, Output::Transmit { .. }), "{output:?}");
+                }
+            }
+        }
+        assert!(!connection.is_connected());
+    }
 }

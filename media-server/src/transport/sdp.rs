@@ -439,4 +439,4 @@ fn unacceptable(why: &str) -> TransportError {
 
 #[cfg(test)]
 #[path = "sdp_tests.rs"]
-mod tests;
+pub(super) mod tests;

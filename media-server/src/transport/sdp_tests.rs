@@ -7,7 +7,7 @@ use super::*;
 const BOTH: Flow = Flow { speak: true, listen: true };
 
 /// The shape that aiortc writes: no fmtp, payload type 96, several hashes, other codecs.
-const AIORTC: &str = "v=0\r\no=- 3 3 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
+pub(in crate::transport) const AIORTC: &str = "v=0\r\no=- 3 3 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
     a=group:BUNDLE 0\r\na=msid-semantic:WMS *\r\n\
     m=audio 41000 UDP/TLS/RTP/SAVPF 96 9 0 8\r\nc=IN IP4 192.0.2.2\r\na=sendrecv\r\n\
     a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=mid:0\r\na=msid:s t\r\n\
@@ -19,7 +19,7 @@ const AIORTC: &str = "v=0\r\no=- 3 3 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
     a=fingerprint:sha-512 00:11\r\na=fingerprint:sha-256 AA:BB\r\na=setup:actpass\r\n";
 
 /// The shape that Chromium writes: many codecs, extensions, video and a data channel beside.
-const CHROMIUM: &str = "v=0\r\no=- 46117 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
+pub(in crate::transport) const CHROMIUM: &str = "v=0\r\no=- 46117 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
     a=group:BUNDLE 0 1 2\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS stream\r\n\
     m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n\
     a=ice-ufrag:Rz2x\r\na=ice-pwd:6Tj7oDqGDb5cQAyD0Vq8r6Ss\r\na=ice-options:trickle\r\n\

@@ -8,8 +8,12 @@
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 /// Type of a Binding request.
 const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
+/// Type of a Binding success response.
+const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
 /// Attribute USERNAME (RFC 8489 section 14.3).
 const ATTRIBUTE_USERNAME: u16 = 0x0006;
+/// Attribute USE-CANDIDATE (RFC 8445 section 16.1).
+const ATTRIBUTE_USE_CANDIDATE: u16 = 0x0025;
 /// Bytes before the first attribute.
 const HEADER_BYTES: usize = 20;
 /// Longest USERNAME value that the RFC allows.
@@ -42,8 +46,40 @@ pub fn kind(datagram: &[u8]) -> Kind {
 /// The receiver's ICE user fragment that a Binding request names, if the datagram is one.
 #[must_use]
 pub fn receiver_ufrag(datagram: &[u8]) -> Option<&str> {
+    let value = attribute(datagram, BINDING_REQUEST, ATTRIBUTE_USERNAME)?;
+    if value.len() > MAX_USERNAME_BYTES {
+        return None;
+    }
+    let (receiver, _sender) = std::str::from_utf8(value).ok()?.split_once(':')?;
+    Some(receiver)
+}
+
+/// Whether the datagram is a Binding request that nominates its pair.
+#[must_use]
+pub fn is_nomination(datagram: &[u8]) -> bool {
+    attribute(datagram, BINDING_REQUEST, ATTRIBUTE_USE_CANDIDATE).is_some()
+}
+
+/// Whether the datagram looks like a Binding request.
+#[must_use]
+pub fn is_request(datagram: &[u8]) -> bool {
+    is_message(datagram, BINDING_REQUEST)
+}
+
+/// Whether the datagram looks like a Binding success response.
+#[must_use]
+pub fn is_success(datagram: &[u8]) -> bool {
+    is_message(datagram, BINDING_SUCCESS)
+}
+
+fn is_message(datagram: &[u8], wanted: [u8; 2]) -> bool {
+    datagram.len() >= HEADER_BYTES && datagram[..2] == wanted && datagram[4..8] == MAGIC_COOKIE
+}
+
+/// Value of an attribute of a message of the type `wanted`.
+fn attribute(datagram: &[u8], wanted: [u8; 2], name: u16) -> Option<&[u8]> {
     let header = datagram.get(..HEADER_BYTES)?;
-    if header[..2] != BINDING_REQUEST || header[4..8] != MAGIC_COOKIE {
+    if header[..2] != wanted || header[4..8] != MAGIC_COOKIE {
         return None;
     }
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -52,12 +88,8 @@ pub fn receiver_ufrag(datagram: &[u8]) -> Option<&str> {
         let kind = u16::from_be_bytes([attribute[0], attribute[1]]);
         let value_length = usize::from(u16::from_be_bytes([attribute[2], attribute[3]]));
         let value = rest.get(..value_length)?;
-        if kind == ATTRIBUTE_USERNAME {
-            if value_length > MAX_USERNAME_BYTES {
-                return None;
-            }
-            let (receiver, _sender) = std::str::from_utf8(value).ok()?.split_once(':')?;
-            return Some(receiver);
+        if kind == name {
+            return Some(value);
         }
         // Values are padded to four bytes.
         attributes = rest.get(value_length.next_multiple_of(4)..)?;
@@ -101,6 +133,18 @@ mod tests {
     }
 
     #[test]
+    fn a_nomination_is_a_request_with_use_candidate() {
+        let mut request = binding_request(b"abcd:efgh");
+        assert!(!is_nomination(&request) && !is_success(&request));
+        request.extend([0, 0x25, 0, 0]);
+        request[3] += 4;
+        assert!(is_nomination(&request));
+        assert_eq!(receiver_ufrag(&request), Some("abcd"));
+        request[..2].copy_from_slice(&BINDING_SUCCESS);
+        assert!(is_success(&request) && !is_nomination(&request));
+    }
+
+    #[test]
     fn first_bytes_tell_the_protocols_apart() {
         assert_eq!(kind(&[0]), Kind::Stun);
         assert_eq!(kind(&[22]), Kind::Dtls);
@@ -112,7 +156,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = receiver_ufrag(&bytes);
+            let _ = (receiver_ufrag(&bytes), is_nomination(&bytes), is_success(&bytes));
         }
 
         #[test]

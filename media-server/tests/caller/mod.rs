@@ -1,6 +1,8 @@
 //! A caller for tests: the client side of a WebRTC call over a real socket on loopback, on a thread
 //! of its own, that says what it is told and keeps what it hears.
 
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,10 +57,13 @@ struct Shared {
 
 /// A caller that has offered and waits for the answer.
 pub struct Offering {
-    stack: RTCPeerConnection,
-    sender: RTCRtpSenderId,
+    /// The WebRTC stack.
+    pub stack: RTCPeerConnection,
+    /// Its only sender.
+    pub sender: RTCRtpSenderId,
     socket: UdpSocket,
-    local: SocketAddr,
+    /// Its address.
+    pub local: SocketAddr,
     /// The offer, with its candidate in it.
     pub offer: String,
 }
@@ -72,6 +77,11 @@ pub struct Caller {
 impl Offering {
     /// Makes an offer that sends and receives.
     pub fn new() -> Self {
+        Self::at(Instant::now())
+    }
+
+    /// The same at an instant of the test's own.
+    pub fn at(now: Instant) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let local = socket.local_addr().unwrap();
         let codec = RTCRtpCodec {
@@ -90,7 +100,7 @@ impl Offering {
             .with_setting_engine(
                 SettingEngineBuilder::new().with_include_loopback_candidate(true).build(),
             )
-            .build(Instant::now())
+            .build(now)
             .unwrap();
         let encoding = RTCRtpEncodingParameters {
             rtp_coding_parameters: RTCRtpCodingParameters {
@@ -111,7 +121,7 @@ impl Offering {
             ))
             .unwrap();
         let offer = stack.create_offer(None).unwrap();
-        stack.set_local_description(Instant::now(), offer).unwrap();
+        stack.set_local_description(now, offer).unwrap();
         stack
             .add_local_candidate(RTCIceCandidateInit {
                 candidate: format!(
@@ -270,20 +280,32 @@ impl Call {
         frame[..length].copy_from_slice(&left[..length]);
         self.said += FRAME;
         let payload = self.encoder.encode_vec_float(&frame, 1_276).unwrap();
-        let header = rtc::rtp::Header {
-            version: 2,
-            payload_type: PAYLOAD_TYPE,
-            sequence_number: self.sequence,
-            timestamp: (u32::MAX - 10_000).wrapping_add(u32::try_from(self.said).unwrap()),
-            ssrc: SSRC,
-            ..rtc::rtp::Header::default()
-        };
+        let timestamp = (u32::MAX - 10_000).wrapping_add(u32::try_from(self.said).unwrap());
+        send(&mut self.offering, now, self.sequence, timestamp, payload);
         self.sequence = self.sequence.wrapping_add(1);
-        let packet = rtc::rtp::Packet { header, payload: Bytes::from(payload) };
-        let mut sender = self.offering.stack.rtp_sender(self.offering.sender).unwrap();
-        let _ = sender.write_rtp(now, packet);
         self.next_packet = self.next_packet.map(|due| due + FRAME_TIME);
     }
+}
+
+/// Hands a packet to the stack.
+pub fn send(
+    offering: &mut Offering,
+    now: Instant,
+    sequence_number: u16,
+    timestamp: u32,
+    payload: Vec<u8>,
+) {
+    let header = rtc::rtp::Header {
+        version: 2,
+        payload_type: PAYLOAD_TYPE,
+        sequence_number,
+        timestamp,
+        ssrc: SSRC,
+        ..rtc::rtp::Header::default()
+    };
+    let packet = rtc::rtp::Packet { header, payload: Bytes::from(payload) };
+    let mut sender = offering.stack.rtp_sender(offering.sender).unwrap();
+    let _ = sender.write_rtp(now, packet);
 }
 
 const FRAME_TIME: Duration = Duration::from_millis(20);

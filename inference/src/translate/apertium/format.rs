@@ -57,11 +57,20 @@ fn skip_blank(characters: &mut std::str::Chars<'_>) {
 }
 
 /// Removes what the rules leave behind: spaces in the wrong places, marks of unknown words, a
-/// small letter at the start of a sentence. `opens_questions` adds Spanish opening marks.
-pub(super) fn polish(text: &str, opens_questions: bool) -> String {
+/// small letter at the start of a sentence, whole words in capitals where `source` has none.
+/// `opens_questions` adds Spanish opening marks.
+pub(super) fn polish(text: &str, source: &str, opens_questions: bool) -> String {
+    let keeps_capitals = source.split_whitespace().any(is_in_capitals);
     let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         let word = without_mark(word);
+        let lowered;
+        let word = if !keeps_capitals && is_in_capitals(word) {
+            lowered = word.to_lowercase();
+            lowered.as_str()
+        } else {
+            word
+        };
         match words.last_mut() {
             Some(previous) if word.starts_with([',', '.', ';', ':', '!', '?', '…', ')']) => {
                 previous.push_str(word);
@@ -83,6 +92,13 @@ pub(super) fn polish(text: &str, opens_questions: bool) -> String {
         sentences.push(polish_sentence(&sentence.join(" "), opens_questions));
     }
     sentences.join(" ")
+}
+
+/// Whether a word has two letters or more, all of them capitals.
+fn is_in_capitals(word: &str) -> bool {
+    let mut letters = word.chars().filter(|letter| letter.is_alphabetic());
+    letters.by_ref().take(2).filter(|letter| letter.is_uppercase()).count() == 2
+        && letters.all(char::is_uppercase)
 }
 
 /// A word without the mark of an unknown (`*`), untranslated (`@`) or ungenerated (`#`) form.
@@ -135,11 +151,13 @@ mod tests {
 
     #[test]
     fn spaces_marks_and_small_letters_are_polished() {
-        assert_eq!(polish("  puedes   oírme ahora ?", true), "¿Puedes oírme ahora?");
-        assert_eq!(polish("hola, cómo eres? bien !", true), "¿Hola, cómo eres? ¡Bien!");
-        assert_eq!(polish("it is *thursday @today .", false), "It is thursday today.");
-        assert_eq!(polish("#1 and * stay", false), "#1 and * stay");
-        assert_eq!(polish("", true), "");
+        assert_eq!(polish("  puedes   oírme ahora ?", "", true), "¿Puedes oírme ahora?");
+        assert_eq!(polish("hola, cómo eres? bien !", "", true), "¿Hola, cómo eres? ¡Bien!");
+        assert_eq!(polish("it is *thursday @today .", "", false), "It is thursday today.");
+        assert_eq!(polish("#1 and * stay", "", false), "#1 and * stay");
+        assert_eq!(polish("", "", true), "");
+        assert_eq!(polish("EL agua", "The water", false), "El agua");
+        assert_eq!(polish("EL agua de la ONU", "UN water", false), "EL agua de la ONU");
     }
 
     proptest! {
@@ -161,7 +179,7 @@ mod tests {
 
         #[test]
         fn no_answer_makes_the_reader_panic(raw in ".*") {
-            polish(&answer(&raw), true);
+            polish(&answer(&raw), &raw, true);
         }
     }
 }

@@ -94,7 +94,7 @@ impl Apertium {
             source: Box::new(error),
         })?;
         let answer = format::answer(&String::from_utf8_lossy(&answer));
-        Ok(format::polish(&answer, matches!(to.code(), "es" | "gl")))
+        Ok(format::polish(&answer, text, matches!(to.code(), "es" | "gl")))
     }
 }
 

@@ -75,10 +75,16 @@ impl Pipeline {
         input.write_all(request).map_err(PipelineError::Broken)?;
         input.flush().map_err(PipelineError::Broken)?;
         match self.answers.recv_timeout(PATIENCE) {
-            Ok(answer) => Ok(answer),
+            // Programs after one that died finish with an empty answer: it is not to be believed.
+            Ok(answer) if self.is_whole() => Ok(answer),
             Err(RecvTimeoutError::Timeout) => Err(PipelineError::Stuck),
-            Err(RecvTimeoutError::Disconnected) => Err(PipelineError::Ended),
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(PipelineError::Ended),
         }
+    }
+
+    /// Whether every program still runs.
+    fn is_whole(&mut self) -> bool {
+        self.children.iter_mut().all(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Process ids of the chain.

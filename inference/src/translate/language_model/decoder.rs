@@ -12,8 +12,10 @@ use candle_core::{Device, Result, Tensor};
 
 use super::cache::{KvCache, KvSegment};
 use super::gguf::Metadata;
+use super::kernel::Kernel;
 use super::linear::Linear;
 use super::math::{self, Rotary};
+use super::workers::Workers;
 
 /// Shapes and constants, as the GGUF's metadata gives them.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,10 +83,12 @@ pub struct Decoder {
     norm: Vec<f32>,
     head: Linear,
     rotary: Rotary,
+    /// Multiplies tiled weights; `None` where all weights are candle's.
+    workers: Option<Workers>,
 }
 
 impl Decoder {
-    /// Reads the weights that `content` describes.
+    /// Reads the weights that `content` describes, to be multiplied on `threads` threads.
     ///
     /// # Errors
     /// A tensor or a metadata key is missing, has another shape than the rest asks for, or lies
@@ -93,9 +97,15 @@ impl Decoder {
         content: &Content,
         reader: &mut R,
         max_context: usize,
+        threads: usize,
     ) -> Result<Self> {
         let config = DecoderConfig::read(&Metadata(content), max_context)?;
-        let mut weights = Weights { content, reader };
+        let workers = match Kernel::detect() {
+            Some(kernel) => Some(Workers::new(kernel, threads)?),
+            None => None,
+        };
+        let tiled = workers.is_some();
+        let mut weights = Weights { content, reader, tiled };
         let kv_width = config.kv_heads * config.head_dim;
         let blocks = (0..config.layers)
             .map(|index| {
@@ -129,11 +139,11 @@ impl Decoder {
         let head = if content.tensor_infos.contains_key("output.weight") {
             weights.linear("output", config.width, Some(vocabulary), false)?
         } else {
-            Linear::new(embedding.clone(), None)?
+            Linear::new(embedding.clone(), None, tiled)?
         };
         let norm = weights.vector("output_norm.weight", config.width)?;
         let rotary = Rotary::new(config.head_dim, config.rope_theta, config.max_context);
-        Ok(Self { config, embedding, blocks, norm, head, rotary })
+        Ok(Self { config, embedding, blocks, norm, head, rotary, workers })
     }
 
     /// Shapes of the model.
@@ -174,7 +184,7 @@ impl Decoder {
     /// # Errors
     /// The logits hold no finite value: the weights are damaged.
     pub fn most_likely(&self, hidden: &[f32]) -> Result<u32> {
-        match self.head.forward_with(hidden, math::argmax)? {
+        match math::argmax(&self.logits(hidden)?) {
             Some(token) => Ok(token as u32),
             None => candle_core::bail!("the model's output is not finite"),
         }
@@ -185,22 +195,23 @@ impl Decoder {
     /// # Errors
     /// The hidden state has another width than the model.
     pub fn logits(&self, hidden: &[f32]) -> Result<Vec<f32>> {
-        self.head.forward_with(hidden, <[f32]>::to_vec)
+        self.head.forward(self.workers.as_ref(), hidden)
     }
 
     fn run_blocks(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Vec<f32>> {
         let ids = Tensor::new(tokens, &Device::Cpu)?;
         let mut residual = self.embedding.embedding(&ids)?.flatten_all()?.to_vec1::<f32>()?;
         let epsilon = self.config.norm_epsilon;
+        let workers = self.workers.as_ref();
         for (layer, block) in self.blocks.iter().enumerate() {
             let normed = math::rms_norm(&residual, &block.attention_norm, epsilon);
-            let attended = self.attend(layer, block, normed, cache)?;
-            math::add(&mut residual, &block.attention_output.forward(attended)?);
+            let attended = self.attend(layer, block, &normed, cache)?;
+            math::add(&mut residual, &block.attention_output.forward(workers, &attended)?);
 
             let normed = math::rms_norm(&residual, &block.feed_norm, epsilon);
-            let [mut gate, up] = Linear::forward_all([&block.gate, &block.up], normed)?;
+            let [mut gate, up] = Linear::forward_all([&block.gate, &block.up], workers, &normed)?;
             math::silu_gate(&mut gate, &up);
-            math::add(&mut residual, &block.down.forward(gate)?);
+            math::add(&mut residual, &block.down.forward(workers, &gate)?);
         }
         Ok(math::rms_norm(&residual, &self.norm, epsilon))
     }
@@ -210,11 +221,12 @@ impl Decoder {
         &self,
         layer: usize,
         block: &Block,
-        normed: Vec<f32>,
+        normed: &[f32],
         cache: &mut KvCache,
     ) -> Result<Vec<f32>> {
+        let layers = [&block.query, &block.key, &block.value];
         let [mut queries, mut keys, values] =
-            Linear::forward_all([&block.query, &block.key, &block.value], normed)?;
+            Linear::forward_all(layers, self.workers.as_ref(), normed)?;
         let start = cache.len();
         let kv_width = block.key.outputs();
         for (row, key) in keys.chunks_exact_mut(kv_width).enumerate() {
@@ -233,7 +245,8 @@ impl Decoder {
         Ok(attended)
     }
 
-    /// Attention of one row, which sees the first `visible` positions.
+    /// Attention of one row, which sees the first `visible` positions. All query heads of a group
+    /// look at a key while it is at hand.
     fn attend_row(
         &self,
         query: &[f32],
@@ -247,21 +260,28 @@ impl Decoder {
         let kv_width = self.config.kv_heads * head_dim;
         let group = self.config.heads / self.config.kv_heads;
         let scale = (head_dim as f32).sqrt().recip();
-        let heads = query.chunks_exact(head_dim).zip(output.chunks_exact_mut(head_dim));
-        for (head, (query, output)) in heads.enumerate() {
-            let offset = head / group * head_dim;
-            scores.clear();
+        scores.resize(group * visible, 0.0);
+        let groups =
+            query.chunks_exact(group * head_dim).zip(output.chunks_exact_mut(group * head_dim));
+        for (kv_head, (queries, outputs)) in groups.enumerate() {
+            let offset = kv_head * head_dim;
             for part in cache.parts(layer) {
-                let rows = part.keys.chunks_exact(kv_width).take(visible - part.positions.start);
-                scores.extend(
-                    rows.map(|key| math::dot(query, &key[offset..offset + head_dim]) * scale),
-                );
+                let keys = part.keys.chunks_exact(kv_width).zip(part.positions.start..visible);
+                for (key, position) in keys {
+                    let key = &key[offset..offset + head_dim];
+                    for (head, query) in queries.chunks_exact(head_dim).enumerate() {
+                        scores[head * visible + position] = math::dot(query, key) * scale;
+                    }
+                }
             }
-            math::softmax(scores);
+            scores.chunks_exact_mut(visible).for_each(math::softmax);
             for part in cache.parts(layer) {
-                let weights = &scores[part.positions.start..];
-                for (value, weight) in part.values.chunks_exact(kv_width).zip(weights) {
-                    math::add_scaled(output, *weight, &value[offset..offset + head_dim]);
+                let values = part.values.chunks_exact(kv_width).zip(part.positions.start..visible);
+                for (value, position) in values {
+                    let value = &value[offset..offset + head_dim];
+                    for (head, output) in outputs.chunks_exact_mut(head_dim).enumerate() {
+                        math::add_scaled(output, scores[head * visible + position], value);
+                    }
                 }
             }
         }
@@ -272,6 +292,7 @@ impl Decoder {
 struct Weights<'a, R> {
     content: &'a Content,
     reader: &'a mut R,
+    tiled: bool,
 }
 
 impl<R: Read + Seek> Weights<'_, R> {
@@ -303,7 +324,7 @@ impl<R: Read + Seek> Weights<'_, R> {
             candle_core::bail!("{name} maps {columns} to {rows} values, expected {inputs} inputs");
         }
         let bias = if biased { Some(self.vector(&format!("{name}.bias"), rows)?) } else { None };
-        Linear::new(weight, bias)
+        Linear::new(weight, bias, self.tiled)
     }
 }
 

@@ -2,10 +2,11 @@
 //! tensor object for each of these costs more than the arithmetic. Loops keep independent lanes so
 //! that the compiler turns them into vector code.
 
-/// Independent accumulators of a reduction.
-const LANES: usize = 16;
+/// Independent accumulators of a reduction: enough vectors to hide the latency of an addition.
+const LANES: usize = 32;
 
 /// Dot product of two slices of equal length.
+#[inline]
 pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (left_chunks, left_rest) = left.as_chunks::<LANES>();
@@ -16,10 +17,24 @@ pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
         }
     }
     let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
-    lanes.iter().sum::<f32>() + rest
+    fold(lanes) + rest
+}
+
+/// Sum of the lanes by halves: one after the other, each addition would wait for the last.
+#[inline]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// `target += scale * source`.
+#[inline]
 pub(super) fn add_scaled(target: &mut [f32], scale: f32, source: &[f32]) {
     for (target, source) in target.iter_mut().zip(source) {
         *target = source.mul_add(scale, *target);

@@ -4,16 +4,21 @@
 //! costs its own tokens alone. The output is released clause by clause, each clause after it has
 //! passed the [`guard`], because what is released may be spoken at once and cannot be taken back.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod cache;
 mod decoder;
 mod examples;
 mod gguf;
 mod guard;
+mod kernel;
 mod linear;
 mod math;
 mod numbers;
 mod release;
+mod tiles;
 mod vocabulary;
+mod workers;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -37,6 +42,11 @@ use vocabulary::Vocabulary;
 /// Name in traces, metrics and configuration.
 pub const NAME: &str = "language-model";
 
+/// Languages that Qwen2.5's authors name. How well each is translated differs widely: a ladder's
+/// configuration may take a pair away.
+const LANGUAGES: &[&str] =
+    &["en", "es", "fr", "pt", "de", "it", "zh", "ru", "ja", "ko", "vi", "th", "ar"];
+
 /// Where the model lies and what it may use.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +56,14 @@ pub struct LanguageModelConfig {
     /// Positions of the longest prompt with its answer; sizes the rotary tables.
     #[serde(default = "default_max_context")]
     pub max_context: usize,
+    /// Threads that multiply, the calling one included. More than the cores that are free slow it
+    /// down.
+    #[serde(default = "default_threads")]
+    pub threads: usize,
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
 }
 
 const fn default_max_context() -> usize {
@@ -55,7 +73,7 @@ const fn default_max_context() -> usize {
 impl LanguageModelConfig {
     /// The defaults for a file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), max_context: default_max_context() }
+        Self { path: path.into(), max_context: default_max_context(), threads: default_threads() }
     }
 }
 
@@ -104,15 +122,15 @@ impl LanguageModel {
         let path = &config.path;
         let file =
             File::open(path).map_err(|source| LoadError::Open { path: path.clone(), source })?;
-        Self::read(file, config.max_context)
+        Self::read(file, config)
             .map_err(|source| LoadError::Unusable { path: path.clone(), source })
     }
 
-    fn read(file: File, max_context: usize) -> candle_core::Result<Self> {
+    fn read(file: File, config: &LanguageModelConfig) -> candle_core::Result<Self> {
         let mut reader = BufReader::new(file);
         let content = Content::read(&mut reader)?;
         let vocabulary = Vocabulary::from_gguf(&content)?;
-        let decoder = Decoder::read(&content, &mut reader, max_context)?;
+        let decoder = Decoder::read(&content, &mut reader, config.max_context, config.threads)?;
         Ok(Self {
             decoder,
             vocabulary,
@@ -204,6 +222,10 @@ impl LanguageModel {
         let question = self.vocabulary.question(&request.text)?;
         let prefix = self.shared_prefix(request.from, request.to)?;
         let mut cache = KvCache::after(prefix, question.len() + cap);
+        let context = self.decoder.config().max_context;
+        if cache.len() + question.len() + cap > context {
+            return Err(Stop::Rejected(format!("too long for a context of {context} tokens")));
+        }
         if request.cancel.is_cancelled() {
             return Err(Stop::Cancelled);
         }
@@ -243,7 +265,8 @@ impl Translator for LanguageModel {
     }
 
     fn supports(&self, from: Language, to: Language) -> bool {
-        from != to
+        let knows = |language: Language| LANGUAGES.contains(&language.code());
+        from != to && knows(from) && knows(to)
     }
 
     fn translate(

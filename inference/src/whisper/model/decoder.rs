@@ -81,11 +81,23 @@ impl Decoder {
             let layer = format!("decoder/layer_{index}");
             layers.push(Layer {
                 norm: loader.norm(&format!("{layer}/self_attention/layer_norm"))?,
-                qkv: loader.queries(&format!("{layer}/self_attention/linear_0"), 3 * width, heads)?,
+                qkv: loader.queries(
+                    &format!("{layer}/self_attention/linear_0"),
+                    3 * width,
+                    heads,
+                )?,
                 out: loader.linear(&format!("{layer}/self_attention/linear_1"), width, width)?,
                 cross_norm: loader.norm(&format!("{layer}/attention/layer_norm"))?,
-                cross_query: loader.queries(&format!("{layer}/attention/linear_0"), width, heads)?,
-                cross_kv: loader.linear(&format!("{layer}/attention/linear_1"), 2 * width, width)?,
+                cross_query: loader.queries(
+                    &format!("{layer}/attention/linear_0"),
+                    width,
+                    heads,
+                )?,
+                cross_kv: loader.linear(
+                    &format!("{layer}/attention/linear_1"),
+                    2 * width,
+                    width,
+                )?,
                 cross_out: loader.linear(&format!("{layer}/attention/linear_2"), width, width)?,
                 heads,
                 feed_forward: loader.feed_forward(&layer)?,
@@ -94,9 +106,7 @@ impl Decoder {
         let table =
             loader.weights.read_shaped("decoder/embeddings/weight", &[vocabulary, width])?;
         let embeddings = match precision {
-            Precision::F32 => {
-                Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?
-            }
+            Precision::F32 => Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?,
             // Published weights are f16, so half the memory loses nothing.
             Precision::Q6K => Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?
                 .to_dtype(DType::F16)?,

@@ -57,7 +57,11 @@ impl Encoder {
             let layer = format!("encoder/layer_{index}");
             layers.push(Layer {
                 norm: loader.norm(&format!("{layer}/self_attention/layer_norm"))?,
-                qkv: loader.queries(&format!("{layer}/self_attention/linear_0"), 3 * width, heads)?,
+                qkv: loader.queries(
+                    &format!("{layer}/self_attention/linear_0"),
+                    3 * width,
+                    heads,
+                )?,
                 out: loader.linear(&format!("{layer}/self_attention/linear_1"), width, width)?,
                 heads,
                 feed_forward: loader.feed_forward(&layer)?,
@@ -131,7 +135,9 @@ impl Convolution {
             Precision::Q6K => (KERNEL * channels).next_multiple_of(BLOCK),
         };
         let mut weight = vec![0.0; outputs * row];
-        for (out, kernel) in weight.chunks_exact_mut(row).zip(stored.chunks_exact(KERNEL * channels)) {
+        for (out, kernel) in
+            weight.chunks_exact_mut(row).zip(stored.chunks_exact(KERNEL * channels))
+        {
             for channel in 0..channels {
                 for frame in 0..KERNEL {
                     out[frame * channels + channel] = kernel[channel * KERNEL + frame];

@@ -1,0 +1,255 @@
+//! Products of [`tiles`](super::tiles) on AVX2.
+//!
+//! This is the one place of the crate's translators that allows `unsafe`: vector loads take raw
+//! pointers (given here from references to arrays of exactly the loaded size), and functions
+//! compiled for AVX2 may only be called where the processor has it, which [`Avx2`] proves.
+#![allow(unsafe_code)]
+// Indices over the const number of rows are what unrolls; iterators over arrays are calls.
+#![allow(clippy::needless_range_loop)]
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::tiles::{ROWS, RoundedBlock, RoundedRows, TileQ4, TileQ6, Tiles};
+
+/// Input rows that one pass over a tile serves: as many as accumulators fit the registers.
+const INPUT_ROWS: usize = 4;
+
+/// Proof that this processor has AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Self> {
+        let present = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        present.then_some(Self(()))
+    }
+
+    /// Products of all input rows with the output rows `8 · strips`, as
+    /// `[strip][input row][8]` appended to `output`.
+    pub(super) fn multiply(
+        self,
+        tiles: &Tiles,
+        inputs: &RoundedRows,
+        strips: Range<usize>,
+        output: &mut Vec<f32>,
+    ) {
+        // SAFETY: `self` exists only where `detect` found the features.
+        unsafe {
+            match tiles {
+                Tiles::Q4(tiles) => multiply(tiles, inputs, strips, output),
+                Tiles::Q6(tiles) => multiply(tiles, inputs, strips, output),
+            }
+        }
+    }
+}
+
+/// A tile format.
+trait Tile: Sized {
+    /// Adds the products of this tile with `N` blocks to `N` accumulators.
+    ///
+    /// # Safety
+    /// The processor has AVX2, FMA and F16C.
+    unsafe fn accumulate<const N: usize>(&self, blocks: [&RoundedBlock; N], sums: &mut [__m256; N]);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply<T: Tile>(
+    tiles: &[T],
+    inputs: &RoundedRows,
+    strips: Range<usize>,
+    output: &mut Vec<f32>,
+) {
+    let per_row = inputs.per_row;
+    for strip in strips {
+        let tiles = &tiles[strip * per_row..(strip + 1) * per_row];
+        let mut row = 0;
+        while row < inputs.rows() {
+            match inputs.rows() - row {
+                1 => strip_rows::<T, 1>(tiles, inputs, row, output),
+                2 => strip_rows::<T, 2>(tiles, inputs, row, output),
+                3 => strip_rows::<T, 3>(tiles, inputs, row, output),
+                _ => strip_rows::<T, INPUT_ROWS>(tiles, inputs, row, output),
+            }
+            row += INPUT_ROWS;
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn strip_rows<T: Tile, const N: usize>(
+    tiles: &[T],
+    inputs: &RoundedRows,
+    row: usize,
+    output: &mut Vec<f32>,
+) {
+    let rows: [&[RoundedBlock]; N] = std::array::from_fn(|index| inputs.row(row + index));
+    let mut sums = [_mm256_setzero_ps(); N];
+    for (index, tile) in tiles.iter().enumerate() {
+        let mut blocks = [&rows[0][index]; N];
+        for row in 1..N {
+            blocks[row] = &rows[row][index];
+        }
+        prefetch(std::ptr::from_ref(tile).wrapping_add(AHEAD));
+        // SAFETY: this function is compiled for, and called with, the same features.
+        unsafe { tile.accumulate(blocks, &mut sums) };
+    }
+    for sum in sums {
+        let mut lanes = [0f32; ROWS];
+        // SAFETY: eight floats go into an array of eight floats.
+        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
+        output.extend_from_slice(&lanes);
+    }
+}
+
+/// Tiles are read once, one after the other, but each from several places at once, which the
+/// processor's own guess does not follow: this many tiles ahead are asked for in time.
+const AHEAD: usize = 2;
+
+/// Asks for a tile that will be needed. The address may lie past the end: a hint reads nothing.
+#[inline]
+fn prefetch<T>(tile: *const T) {
+    const LINE: usize = 64;
+    for line in (0..size_of::<T>()).step_by(LINE) {
+        // SAFETY: prefetching is a hint and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(tile.cast::<i8>().wrapping_add(line)) };
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: 32 bytes are read from an array of 32 bytes.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_eight(bytes: &[u8; ROWS]) -> __m128i {
+    _mm_cvtsi64_si128(i64::from_le_bytes(*bytes))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn load_halves(halves: &[half::f16; ROWS]) -> __m256 {
+    // SAFETY: 16 bytes are read from an array of eight two-byte values.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(halves.as_ptr().cast()) })
+}
+
+/// The same four inputs for all eight rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn four_inputs(block: &RoundedBlock, group: usize) -> __m256i {
+    _mm256_set1_epi32(i32::from_le_bytes(block.quants.as_chunks::<4>().0[group]))
+}
+
+impl Tile for TileQ4 {
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn accumulate<const N: usize>(
+        &self,
+        blocks: [&RoundedBlock; N],
+        sums: &mut [__m256; N],
+    ) {
+        let nibble = _mm256_set1_epi8(15);
+        let mut scaled = [_mm256_setzero_si256(); N];
+        let mut offset = [_mm256_setzero_si256(); N];
+        for run in 0..8 {
+            // Eight products of at most 15 · 127 · 2 stay below 2¹⁵.
+            let mut pairs = [_mm256_setzero_si256(); N];
+            for group in 4 * run..4 * run + 4 {
+                let quants = load(&self.quants[group]);
+                let low = _mm256_and_si256(quants, nibble);
+                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(quants), nibble);
+                for index in 0..N {
+                    let block = blocks[index];
+                    let first = _mm256_maddubs_epi16(low, four_inputs(block, 2 * group));
+                    let second = _mm256_maddubs_epi16(high, four_inputs(block, 2 * group + 1));
+                    pairs[index] = _mm256_add_epi16(pairs[index], _mm256_add_epi16(first, second));
+                }
+            }
+            let scale = _mm256_cvtepu8_epi32(load_eight(&self.scales[run]));
+            let scale = _mm256_or_si256(scale, _mm256_slli_epi32::<16>(scale));
+            let min = _mm256_cvtepu8_epi32(load_eight(&self.mins[run]));
+            for index in 0..N {
+                let sum = _mm256_set1_epi32(blocks[index].pair_sums[run].cast_signed());
+                scaled[index] =
+                    _mm256_add_epi32(scaled[index], _mm256_madd_epi16(pairs[index], scale));
+                offset[index] = _mm256_add_epi32(offset[index], _mm256_madd_epi16(min, sum));
+            }
+        }
+        let (d, dmin) = (load_halves(&self.d), load_halves(&self.dmin));
+        for index in 0..N {
+            let input = _mm256_set1_ps(blocks[index].d);
+            let (scaled, offset) =
+                (_mm256_cvtepi32_ps(scaled[index]), _mm256_cvtepi32_ps(offset[index]));
+            let value = _mm256_fmsub_ps(scaled, d, _mm256_mul_ps(offset, dmin));
+            sums[index] = _mm256_fmadd_ps(value, input, sums[index]);
+        }
+    }
+}
+
+impl Tile for TileQ6 {
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn accumulate<const N: usize>(
+        &self,
+        blocks: [&RoundedBlock; N],
+        sums: &mut [__m256; N],
+    ) {
+        let nibble = _mm256_set1_epi8(15);
+        let upper = _mm256_set1_epi8(0x30);
+        let mut scaled = [_mm256_setzero_si256(); N];
+        let mut offset = [_mm256_setzero_si256(); N];
+        for run in 0..16 {
+            let high = load(&self.high[run]);
+            let (first, second) = (load(&self.low[2 * run]), load(&self.low[2 * run + 1]));
+            let quants = [
+                _mm256_or_si256(
+                    _mm256_and_si256(first, nibble),
+                    _mm256_and_si256(_mm256_slli_epi16::<4>(high), upper),
+                ),
+                _mm256_or_si256(
+                    _mm256_and_si256(_mm256_srli_epi16::<4>(first), nibble),
+                    _mm256_and_si256(_mm256_slli_epi16::<2>(high), upper),
+                ),
+                _mm256_or_si256(_mm256_and_si256(second, nibble), _mm256_and_si256(high, upper)),
+                _mm256_or_si256(
+                    _mm256_and_si256(_mm256_srli_epi16::<4>(second), nibble),
+                    _mm256_and_si256(_mm256_srli_epi16::<2>(high), upper),
+                ),
+            ];
+            let scale = _mm256_cvtepi8_epi32(load_eight(&self.scales[run]));
+            let scale_low = _mm256_and_si256(scale, _mm256_set1_epi32(0xffff));
+            let scale_pairs = _mm256_or_si256(scale_low, _mm256_slli_epi32::<16>(scale));
+            for index in 0..N {
+                // Two products of at most 63 · 127 · 2 stay below 2¹⁵.
+                let block = blocks[index];
+                let first = _mm256_add_epi16(
+                    _mm256_maddubs_epi16(quants[0], four_inputs(block, 4 * run)),
+                    _mm256_maddubs_epi16(quants[1], four_inputs(block, 4 * run + 1)),
+                );
+                let second = _mm256_add_epi16(
+                    _mm256_maddubs_epi16(quants[2], four_inputs(block, 4 * run + 2)),
+                    _mm256_maddubs_epi16(quants[3], four_inputs(block, 4 * run + 3)),
+                );
+                let sum = _mm256_add_epi32(
+                    _mm256_madd_epi16(first, scale_pairs),
+                    _mm256_madd_epi16(second, scale_pairs),
+                );
+                scaled[index] = _mm256_add_epi32(scaled[index], sum);
+                let sum = _mm256_set1_epi32(block.sums[run].cast_signed());
+                offset[index] = _mm256_add_epi32(offset[index], _mm256_madd_epi16(scale_low, sum));
+            }
+        }
+        let d = load_halves(&self.d);
+        for index in 0..N {
+            // The quants are stored 32 too high.
+            let value = _mm256_sub_epi32(scaled[index], _mm256_slli_epi32::<5>(offset[index]));
+            let value = _mm256_mul_ps(_mm256_cvtepi32_ps(value), d);
+            sums[index] = _mm256_fmadd_ps(value, _mm256_set1_ps(blocks[index].d), sums[index]);
+        }
+    }
+}

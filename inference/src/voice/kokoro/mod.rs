@@ -1,0 +1,377 @@
+//! Kokoro-82M (a StyleTTS 2 with an iSTFTNet vocoder, Apache-2.0): natural voices for six
+//! languages at a cost that two processor cores can bear.
+//!
+//! Text becomes clauses, a clause becomes phonemes ([`g2p`]), those become tokens. The front of the
+//! model (text encoder, durations, pitch, decoder) is the published graph, run by `rten`; the vocoder
+//! is our own ([`vocoder`]). The model draws no random numbers: the same tokens and voice
+//! give the same samples.
+
+mod convolution;
+mod dequantise;
+mod g2p;
+mod graph;
+mod joins;
+mod signal;
+mod styles;
+mod vocoder;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rten::{ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+use rten_tensor::{AsView, Layout, NdTensor};
+
+use self::g2p::{Dialect, MAX_TOKENS, Vocabulary};
+use self::signal::Signal;
+use self::styles::{STYLE_LEN, Styles};
+use self::vocoder::{FEATURES, SOURCE_CHANNELS, Vocoder, VocoderInput};
+use super::espeak::EspeakError;
+use super::espeak::phonemizer::Phonemizer;
+use super::{SpeakRequest, Voice, VoiceError, VoiceInfo, clamped_speed, clauses, text};
+use crate::Language;
+
+pub use g2p::VocabularyError;
+pub use graph::GraphError;
+pub use styles::StyleError;
+
+const ENGINE: &str = "kokoro";
+const MODEL_FILE: &str = "kokoro-v1.0.int8.onnx";
+const VOCABULARY_FILE: &str = "vocab.json";
+const VOICES_FOLDER: &str = "voices";
+/// Fewer sounds than this are spoken together with the next clause: alone they come out mumbled.
+const MIN_SOUNDS: usize = 4;
+/// Styles of very short utterances are poorly trained; shorter ones borrow this row.
+const MIN_STYLE_TOKENS: usize = 12;
+
+/// Why Kokoro does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum KokoroError {
+    /// A file of the model cannot be read.
+    #[error("cannot read {path}: fetch the model")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The model file is damaged or another one.
+    #[error("{path} is not usable")]
+    Graph {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: GraphError,
+    },
+    /// The runtime does not accept the model.
+    #[error("the runtime refused the model")]
+    Load(#[source] rten::LoadError),
+    /// The vocabulary file is damaged.
+    #[error("{path} is not usable")]
+    Vocabulary {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: VocabularyError,
+    },
+    /// A voice file is damaged.
+    #[error("a voice is not usable")]
+    Style(#[from] StyleError),
+    /// The phonemes could not be had.
+    #[error("no phonemes")]
+    Phonemes(#[from] EspeakError),
+    /// The runtime failed.
+    #[error("the model failed")]
+    Run(#[source] rten::RunError),
+    /// The model gave something unusable.
+    #[error("the model gave unusable {0}")]
+    Output(&'static str),
+    /// More tokens than the model takes.
+    #[error("{0} tokens: the model takes 1 to {MAX_TOKENS}")]
+    TokenCount(usize),
+}
+
+/// The Kokoro engine. Calls from several threads run at the same time and share its thread pool.
+pub struct Kokoro {
+    front: rten::Model,
+    nodes: FrontNodes,
+    vocoder: Vocoder,
+    styles: Styles,
+    vocabulary: Vocabulary,
+    phonemizer: Phonemizer,
+    pool: Arc<ThreadPool>,
+}
+
+/// Inputs and outputs of the front half.
+struct FrontNodes {
+    tokens: NodeId,
+    style: NodeId,
+    speed: NodeId,
+    /// Features, source, then the styles of the vocoder's blocks.
+    outputs: Vec<NodeId>,
+}
+
+impl Kokoro {
+    /// Loads the model from `dir`, which holds `kokoro-v1.0.int8.onnx`, `vocab.json` and the folder
+    /// `voices`. Everything is computed on `threads` threads of its own, which sleep when there is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// [`VoiceError::Failed`] with a [`KokoroError`] if a file is missing or damaged.
+    pub fn load(dir: &Path, threads: usize) -> Result<Self, VoiceError> {
+        Self::load_parts(dir, threads).map_err(failed)
+    }
+
+    fn load_parts(dir: &Path, threads: usize) -> Result<Self, KokoroError> {
+        let pool = Arc::new(ThreadPool::with_num_threads(threads.max(1)));
+        let styles = Styles::open(&dir.join(VOICES_FOLDER))?;
+        let path = dir.join(VOCABULARY_FILE);
+        let vocabulary = Vocabulary::parse(&read(&path)?)
+            .map_err(|source| KokoroError::Vocabulary { path, source })?;
+
+        let path = dir.join(MODEL_FILE);
+        let file = read(&path)?;
+        let split = graph::split(&file).map_err(|source| KokoroError::Graph { path, source })?;
+        drop(file);
+        let front = ModelOptions::with_all_ops()
+            .prepack_weights(true)
+            .load(split.front)
+            .map_err(KokoroError::Load)?;
+        let node = |name: &str| front.node_id(name).map_err(KokoroError::Run);
+        let nodes = FrontNodes {
+            tokens: node("tokens")?,
+            style: node("style")?,
+            speed: node("speed")?,
+            outputs: [graph::FEATURES_OUTPUT, graph::SOURCE_OUTPUT]
+                .into_iter()
+                .chain(split.styles.iter().map(String::as_str))
+                .map(node)
+                .collect::<Result<_, _>>()?,
+        };
+        let vocoder = pool.run(|| Vocoder::new(&split.vocoder));
+        Ok(Self { front, nodes, vocoder, styles, vocabulary, phonemizer: Phonemizer::new(), pool })
+    }
+
+    /// The tokens of `text`, as one utterance, without the silent ones at the ends.
+    ///
+    /// # Errors
+    /// If the language is not one of Kokoro's or espeak-ng fails.
+    pub fn tokens(&self, language: Language, text: &str) -> Result<Vec<i32>, VoiceError> {
+        let phonemes = g2p::phonemes(&self.phonemizer, dialect(language)?, &text::speakable(text))
+            .map_err(|error| failed(error.into()))?;
+        Ok(self.vocabulary.tokens(&phonemes))
+    }
+
+    /// Runs the model on one utterance of 1 to 510 tokens and returns its samples at 24 kHz as they
+    /// come, with the silence at the ends.
+    ///
+    /// # Errors
+    /// If the voice is unknown, there are too few or too many tokens, or the model fails.
+    pub fn synthesise(
+        &self,
+        tokens: &[i32],
+        voice: &str,
+        speed: f32,
+    ) -> Result<Vec<f32>, VoiceError> {
+        let style = self
+            .styles
+            .style(voice, tokens.len().max(MIN_STYLE_TOKENS))
+            .map_err(|error| failed(error.into()))?
+            .ok_or_else(|| self.unknown_voice(voice))?;
+        let speed = clamped_speed(speed);
+        self.pool.run(|| self.run(tokens, style, speed)).map_err(failed)
+    }
+
+    fn run(&self, tokens: &[i32], style: Vec<f32>, speed: f32) -> Result<Vec<f32>, KokoroError> {
+        if tokens.is_empty() || tokens.len() > MAX_TOKENS {
+            return Err(KokoroError::TokenCount(tokens.len()));
+        }
+        let mut padded = Vec::with_capacity(tokens.len() + 2);
+        padded.push(0);
+        padded.extend_from_slice(tokens);
+        padded.push(0);
+        let inputs: Vec<(NodeId, ValueOrView<'_>)> = vec![
+            (self.nodes.tokens, NdTensor::from_data([1, padded.len()], padded).into()),
+            (self.nodes.style, NdTensor::from_data([1, STYLE_LEN], style).into()),
+            (self.nodes.speed, NdTensor::from_data([1], vec![speed]).into()),
+        ];
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.pool)));
+        let outputs =
+            self.front.run(inputs, &self.nodes.outputs, Some(options)).map_err(KokoroError::Run)?;
+
+        let mut outputs = outputs.into_iter();
+        let features =
+            signal_of(outputs.next(), FEATURES).ok_or(KokoroError::Output("features"))?;
+        let source =
+            signal_of(outputs.next(), SOURCE_CHANNELS).ok_or(KokoroError::Output("excitation"))?;
+        let styles: Option<Vec<Vec<f32>>> = outputs.map(numbers_of).collect();
+        let styles = styles.ok_or(KokoroError::Output("styles"))?;
+        let input =
+            VocoderInput::new(features, source, &styles).ok_or(KokoroError::Output("shapes"))?;
+        let samples = self.vocoder.run(input);
+        if samples.iter().all(|sample| sample.is_finite()) {
+            Ok(samples)
+        } else {
+            Err(KokoroError::Output("samples"))
+        }
+    }
+
+    fn unknown_voice(&self, voice: &str) -> VoiceError {
+        VoiceError::UnknownVoice {
+            voice: voice.to_owned(),
+            known: self.styles.names().collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    fn voice_for<'a>(
+        &'a self,
+        request: &'a SpeakRequest,
+        dialect: &'a Dialect,
+    ) -> Result<&'a str, VoiceError> {
+        let voice = request.voice.as_deref().unwrap_or(dialect.default_voice);
+        if self.styles.contains(voice) { Ok(voice) } else { Err(self.unknown_voice(voice)) }
+    }
+
+    /// Cuts phonemes into utterances that the model takes.
+    fn utterances(&self, phonemes: &str) -> Vec<Vec<i32>> {
+        let mut utterances: Vec<Vec<i32>> = vec![Vec::new()];
+        for word in phonemes.split_inclusive(' ') {
+            let tokens = self.vocabulary.tokens(word);
+            for part in tokens.chunks(MAX_TOKENS) {
+                let last = utterances.last_mut().expect("there is at least one");
+                if last.len() + part.len() <= MAX_TOKENS {
+                    last.extend_from_slice(part);
+                } else {
+                    utterances.push(part.to_vec());
+                }
+            }
+        }
+        utterances
+    }
+}
+
+impl VocoderInput {
+    /// `None` if the parts do not fit each other.
+    fn new(features: Signal, mut source: Signal, styles: &[Vec<f32>]) -> Option<Self> {
+        let fits = features.len() > 0 && source.len() == features.len() * vocoder::UPSAMPLING + 1;
+        let styles = vocoder::group_styles(styles)?;
+        vocoder::mend_phases(&mut source);
+        fits.then_some(Self { features, source, styles })
+    }
+}
+
+fn signal_of(value: Option<Value>, channels: usize) -> Option<Signal> {
+    let tensor: NdTensor<f32, 3> = value?.try_into().ok()?;
+    let [batch, rows, len] = tensor.shape();
+    (batch == 1 && rows == channels).then(|| Signal::from_rows(rows, len, &tensor.to_vec()))
+}
+
+fn numbers_of(value: Value) -> Option<Vec<f32>> {
+    let tensor: rten_tensor::Tensor<f32> = value.try_into().ok()?;
+    Some(tensor.to_vec())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, KokoroError> {
+    std::fs::read(path).map_err(|source| KokoroError::Io { path: path.to_owned(), source })
+}
+
+fn dialect(language: Language) -> Result<&'static Dialect, VoiceError> {
+    g2p::dialect(language)
+        .ok_or_else(|| VoiceError::UnsupportedLanguage { engine: ENGINE.to_owned(), language })
+}
+
+fn failed(error: KokoroError) -> VoiceError {
+    VoiceError::Failed { engine: ENGINE.to_owned(), source: Box::new(error) }
+}
+
+/// The language of a voice by the first letter of its name.
+fn language_of(voice: &str) -> Option<Language> {
+    let code = match voice.chars().next()? {
+        'a' | 'b' => "en",
+        'e' => "es",
+        'f' => "fr",
+        'h' => "hi",
+        'i' => "it",
+        'j' => "ja",
+        'p' => "pt",
+        'z' => "zh",
+        _ => return None,
+    };
+    code.parse().ok()
+}
+
+impl Voice for Kokoro {
+    fn name(&self) -> &str {
+        ENGINE
+    }
+
+    fn supports(&self, language: Language) -> bool {
+        g2p::dialect(language).is_some_and(|dialect| self.styles.contains(dialect.default_voice))
+    }
+
+    fn sample_rate_hz(&self) -> u32 {
+        joins::SAMPLE_RATE_HZ
+    }
+
+    fn voices(&self) -> Vec<VoiceInfo> {
+        self.styles
+            .names()
+            .filter_map(|name| {
+                Some(VoiceInfo {
+                    engine: ENGINE.to_owned(),
+                    name: name.to_owned(),
+                    language: language_of(name)?,
+                })
+            })
+            .collect()
+    }
+
+    fn speak(
+        &self,
+        request: &SpeakRequest,
+        on_chunk: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+    ) -> Result<(), VoiceError> {
+        let dialect = dialect(request.language)?;
+        let voice = self.voice_for(request, dialect)?;
+        let speed = clamped_speed(request.speed);
+        let clauses = clauses::split(request.language, &text::speakable(&request.text));
+        let last = clauses.len().saturating_sub(1);
+        let mut pending = String::new();
+        let mut pause = 0;
+        for (index, clause) in clauses.iter().enumerate() {
+            if request.cancel.is_cancelled() {
+                return Err(VoiceError::Cancelled);
+            }
+            let phonemes = g2p::phonemes(&self.phonemizer, dialect, clause)
+                .map_err(|error| failed(error.into()))?;
+            if !pending.is_empty() {
+                pending.push(' ');
+            }
+            pending.push_str(&phonemes);
+            let sounds = g2p::sounding(&pending);
+            if sounds == 0 || (sounds < MIN_SOUNDS && index < last) {
+                continue;
+            }
+            for tokens in self.utterances(&std::mem::take(&mut pending)) {
+                if request.cancel.is_cancelled() {
+                    return Err(VoiceError::Cancelled);
+                }
+                if tokens.is_empty() {
+                    continue;
+                }
+                let mut samples = self.synthesise(&tokens, voice, speed)?;
+                joins::finish_clause(&mut samples);
+                let mut chunk = vec![0.0; std::mem::take(&mut pause)];
+                chunk.append(&mut samples);
+                if on_chunk(&chunk).is_break() {
+                    return Ok(());
+                }
+            }
+            pause = joins::pause_after(clause, speed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! In steady state our code between an RTP payload in and an RTP payload out allocates nothing.
+//! The WebRTC stack below it is not ours and not measured.
+
+#![allow(unsafe_code, reason = "counting allocations takes an allocator, whose trait is unsafe")]
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media_server::media::PeerId;
+use media_server::media::codec::{Encoder, MAX_PACKET_BYTES};
+use media_server::media::frames::{PLAYOUT_SAMPLES, PlayoutFrame, heard_ring, playout_ring};
+use media_server::media::inbound::Inbound;
+use media_server::media::outbound::Outbound;
+use media_server::media::stats::Counters;
+use media_server::transport::RtpIn;
+use ringbuf::traits::{Consumer as _, Producer as _};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell of the
+// calling thread that needs no allocation itself.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_tick_of_a_speaking_and_listening_peer_allocates_nothing() {
+    const WARM_UP: u32 = 100;
+    const TICKS: u32 = 600;
+    let start = Instant::now();
+    let counters = Counters::default();
+    let (heard_writer, mut heard) = heard_ring(50);
+    let (mut playout, playout_reader) = playout_ring(50);
+    let mut inbound = Inbound::new(heard_writer).unwrap();
+    let mut outbound = Outbound::new(playout_reader).unwrap();
+    outbound.mixer().set_route(PeerId(2), 0.3, true);
+
+    let mut encoder = Encoder::new().unwrap();
+    let mut packet = [0; MAX_PACKET_BYTES];
+    let packets: Vec<Bytes> = (0..TICKS)
+        .map(|tick| {
+            let frame = std::array::from_fn(|n| {
+                let at = tick as f32 * PLAYOUT_SAMPLES as f32 + n as f32;
+                0.4 * (at * 0.05).sin()
+            });
+            let length = encoder.encode(&frame, &mut packet).unwrap();
+            Bytes::copy_from_slice(&packet[..length])
+        })
+        .collect();
+
+    let mut original = [0.0; PLAYOUT_SAMPLES];
+    let mut before = 0;
+    for (tick, payload) in (0..TICKS).zip(packets) {
+        if tick == WARM_UP {
+            before = ALLOCATIONS.get();
+        }
+        let now = start + Duration::from_millis(20) * tick;
+        let arrived = RtpIn { arrived: now, sequence: tick as u16, timestamp: tick * 960, payload };
+        inbound.packet(arrived, &counters);
+        inbound.tick(now, &counters);
+        inbound.pull_original(&mut original);
+        while heard.try_pop().is_some() {}
+        // An utterance of a second, then a pause of one.
+        if tick / 50 % 2 == 0 {
+            let last = tick % 50 == 49;
+            let frame = PlayoutFrame { utterance: u64::from(tick / 50), last, samples: original };
+            assert!(playout.try_push(frame).is_ok());
+        }
+        outbound.tick(u64::from(tick), |_| Some(&original)).unwrap();
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(counters.lost.get(), 0);
+}
