@@ -1,12 +1,20 @@
 //! The media plane of Dragoman and what puts the house together.
 //!
 //! Datagrams come in at [`media`], whose workers drive the WebRTC state machines of [`transport`];
-//! decoded speech passes through rings ([`media::frames`]) to the [`segmenter`], and what the
-//! models make of it comes back the same way.
+//! decoded speech passes through rings ([`media::frames`]) to the [`listener`], whose [`segmenter`]
+//! cuts it; the [`engine`] recognises, translates and speaks; the [`speaker`] fills the playout
+//! rings; and [`rooms`] knows who hears whom. [`cli`] puts them together.
 
 pub mod audio_file;
 pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod listener;
 pub mod media;
 pub mod resample;
+pub mod rooms;
 pub mod segmenter;
+pub mod speaker;
+pub mod trace;
 pub mod transport;
+pub mod word_error;

@@ -1,0 +1,204 @@
+//! The configuration: one TOML file, `DRAGOMAN_*` variables, flags; parsed once into types.
+//!
+//! `dragoman.toml` at the top of the repository shows every field with its default; a test holds
+//! that file against this one.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{EngineConfig, ModelsConfig};
+use crate::media::MediaConfig;
+use crate::rooms::{HouseConfig, RoomsConfig};
+use crate::segmenter::SegmenterConfig;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The HTTP face.
+    pub http: HttpConfig,
+    /// The media plane.
+    pub media: MediaSection,
+    /// Which models, in which order.
+    pub models: ModelsConfig,
+    /// How speech is cut into segments.
+    pub segmenter: SegmenterConfig,
+    /// Thread budgets, queues and deadlines of the stages.
+    pub engine: EngineConfig,
+    /// Defaults and limits of rooms.
+    pub rooms: RoomsConfig,
+}
+
+/// The HTTP face.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port of the API and the page.
+    pub bind: SocketAddr,
+    /// The key that creates rooms and mints tokens; at least 32 characters. A development server
+    /// invents one.
+    pub api_key: Option<String>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), api_key: None }
+    }
+}
+
+/// The media plane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MediaSection {
+    /// Address that the UDP sockets bind to.
+    pub bind: IpAddr,
+    /// First UDP port; each worker takes the next one. 0 takes ephemeral ports.
+    pub port: u16,
+    /// Addresses offered as host candidates; empty offers those of this machine.
+    pub announce: Vec<IpAddr>,
+    /// Number of media workers.
+    pub workers: usize,
+    /// Milliseconds without any datagram after which a peer counts as lost.
+    pub peer_timeout_ms: u64,
+}
+
+impl Default for MediaSection {
+    fn default() -> Self {
+        Self {
+            bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 7882,
+            announce: Vec::new(),
+            workers: 1,
+            peer_timeout_ms: 15_000,
+        }
+    }
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is no configuration; the message names the line and the field.
+    #[error("{path} is not a valid configuration: {detail}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Line, field and what was expected.
+        detail: String,
+    },
+    /// A value is out of its range.
+    #[error("{field} {detail}")]
+    Invalid {
+        /// Which field, such as `segmenter.hangover_ms`.
+        field: &'static str,
+        /// What it should be.
+        detail: String,
+    },
+}
+
+impl Config {
+    /// Reads a file. Missing fields take their defaults; unknown ones are errors.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names the field.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let invalid =
+            |field, detail: &str| Err(ConfigError::Invalid { field, detail: detail.to_owned() });
+        if self.media.workers == 0 {
+            return invalid("media.workers", "must be at least 1");
+        }
+        if !(0.0..=1.0).contains(&self.rooms.original_gain) {
+            return invalid("rooms.original_gain", "lies between 0 and 1");
+        }
+        if self.engine.queue == 0 {
+            return invalid("engine.queue", "must be at least 1");
+        }
+        if self.models.translators.is_empty() {
+            return invalid("models.translators", "names at least one translator");
+        }
+        if self.models.voices.is_empty() {
+            return invalid("models.voices", "names at least one voice engine");
+        }
+        Ok(())
+    }
+
+    /// What the house is opened with.
+    pub fn house(&self) -> HouseConfig {
+        HouseConfig {
+            rooms: self.rooms.clone(),
+            media: MediaConfig {
+                bind: self.media.bind,
+                port: self.media.port,
+                announce: self.media.announce.clone(),
+                workers: self.media.workers,
+                peer_timeout: Duration::from_millis(self.media.peer_timeout_ms),
+            },
+            segmenter: self.segmenter.clone(),
+            engine: self.engine.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commented_file_shows_every_field_with_its_default() {
+        let text = include_str!("../../dragoman.toml");
+        let shown: Config = toml::from_str(text).expect("the commented file is valid");
+        assert_eq!(shown, Config::default());
+
+        let shown: toml::Table = toml::from_str(text).expect("it is a table");
+        let defaults = toml::Table::try_from(Config::default()).expect("defaults are a table");
+        for (section, fields) in &defaults {
+            let fields = fields.as_table().expect("sections are tables");
+            for field in fields.keys() {
+                assert!(shown[section].get(field).is_some(), "{section}.{field} is not shown");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("dragoman.toml");
+        std::fs::write(&path, "[media]\nprot = 1\n").expect("written");
+        let error = Config::read(&path).expect_err("prot is no field").to_string();
+        assert!(error.contains("prot") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_gain_above_one_is_refused() {
+        let mut config = Config::default();
+        config.rooms.original_gain = 1.5;
+        let error = config.check().expect_err("out of range").to_string();
+        assert_eq!(error, "rooms.original_gain lies between 0 and 1");
+    }
+}

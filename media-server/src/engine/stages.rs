@@ -1,0 +1,332 @@
+//! The threads of the engine and the channels between them.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use inference::translate::{TranslateError, TranslateRequest, Translator};
+use inference::voice::{ClauseSplitter, SpeakRequest, VoiceError};
+use inference::whisper::{TranscribeOptions, WhisperError, Window};
+use inference::{CancelToken, Language};
+use parking_lot::Mutex;
+
+use super::{
+    DropReason, EngineConfig, Job, Models, Observer, SPOKEN_RATE_HZ, UtteranceId, in_time,
+};
+use crate::resample::Resampler;
+use crate::trace::Times;
+
+/// Above this probability of no speech, words that are also improbable are not believed (the
+/// thresholds of the reference implementation).
+const NO_SPEECH_THRESHOLD: f32 = 0.6;
+const LOG_PROBABILITY_THRESHOLD: f32 = -1.0;
+/// Silence between two clauses that were synthesised apart.
+const CLAUSE_PAUSE_MS: usize = 90;
+/// Clauses that may wait for their synthesis; an utterance has fewer, so translation never waits.
+const CLAUSE_QUEUE: usize = 256;
+
+/// An utterance on its way into one language, shared by the translating and speaking threads.
+struct Task {
+    utterance: UtteranceId,
+    language: Language,
+    times: Mutex<Times>,
+    cancel: CancelToken,
+}
+
+struct TranslateJob {
+    task: Arc<Task>,
+    from: Language,
+    text: String,
+}
+
+struct SpeakJob {
+    task: Arc<Task>,
+    clauses: Receiver<String>,
+}
+
+/// What every thread of the engine needs.
+#[derive(Clone)]
+pub(super) struct Stages {
+    pub(super) models: Arc<Models>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) deadline: Duration,
+}
+
+impl Stages {
+    /// Starts the threads. They end when the sender of `jobs` is gone and all work is done.
+    pub(super) fn spawn(
+        &self,
+        config: &EngineConfig,
+        jobs: &Receiver<Job>,
+    ) -> std::io::Result<Vec<JoinHandle<()>>> {
+        // Full: the stage before waits, until the first queue refuses new utterances.
+        let (translate_in, translate_out) = bounded(config.queue.max(1));
+        let (speak_in, speak_out) = bounded(config.queue.max(1));
+
+        let mut threads = Vec::new();
+        for index in 0..config.transcribe_workers.max(1) {
+            let (stages, jobs, next) = (self.clone(), jobs.clone(), translate_in.clone());
+            threads.push(named(format!("transcribe-{index}"), move || {
+                for job in jobs {
+                    stages.transcribe(job, &next);
+                }
+            })?);
+        }
+        for index in 0..config.translate_workers.max(1) {
+            let (stages, jobs, next) = (self.clone(), translate_out.clone(), speak_in.clone());
+            threads.push(named(format!("translate-{index}"), move || {
+                for job in jobs {
+                    stages.translate(&job, &next);
+                }
+            })?);
+        }
+        for index in 0..config.speak_workers.max(1) {
+            let (stages, jobs) = (self.clone(), speak_out.clone());
+            threads.push(named(format!("speak-{index}"), move || {
+                for job in jobs {
+                    stages.speak(&job);
+                }
+            })?);
+        }
+        Ok(threads)
+    }
+
+    fn transcribe(&self, mut job: Job, next: &Sender<TranslateJob>) {
+        job.times.transcribing = Some(Instant::now());
+        let options = TranscribeOptions {
+            language: job.from,
+            window: Window::Short,
+            ..TranscribeOptions::default()
+        };
+        let whisper = &self.models.whisper;
+        let transcript = match whisper.transcribe(&job.samples_16k, &options, &job.cancel) {
+            Ok(transcript) => transcript,
+            Err(error) => {
+                let reason = match error {
+                    WhisperError::Cancelled => DropReason::Cancelled,
+                    _ => DropReason::Failed,
+                };
+                self.observer.dropped(job.utterance, None, reason, &chain(&error));
+                return;
+            }
+        };
+        job.times.transcribed = Some(Instant::now());
+
+        let improbable = transcript.no_speech_probability > NO_SPEECH_THRESHOLD
+            && transcript.average_log_probability < LOG_PROBABILITY_THRESHOLD;
+        if improbable || !transcript.text.contains(char::is_alphanumeric) {
+            let detail = "the recogniser heard no words in the segment";
+            self.observer.dropped(job.utterance, None, DropReason::NoSpeech, detail);
+            return;
+        }
+        self.observer.transcribed(job.utterance, &transcript, &job.times);
+
+        for language in job.targets {
+            if language == transcript.language {
+                continue;
+            }
+            let task = Arc::new(Task {
+                utterance: job.utterance,
+                language,
+                times: Mutex::new(job.times),
+                cancel: job.cancel.clone(),
+            });
+            let text = transcript.text.clone();
+            if next.send(TranslateJob { task, from: transcript.language, text }).is_err() {
+                tracing::error!(utterance = %job.utterance, "the translation stage is gone");
+            }
+        }
+    }
+
+    fn translate(&self, job: &TranslateJob, next: &Sender<SpeakJob>) {
+        let task = &job.task;
+        let request = TranslateRequest {
+            text: job.text.clone(),
+            from: job.from,
+            to: task.language,
+            cancel: task.cancel.clone(),
+        };
+        let mut splitter = ClauseSplitter::new(task.language);
+        let mut speech: Option<Sender<String>> = None;
+        let mut too_late = false;
+        let mut say = |clause: String| {
+            if too_late {
+                return;
+            }
+            if speech.is_none() {
+                let now = Instant::now();
+                let mut times = task.times.lock();
+                if !in_time(&times, self.deadline, now) {
+                    too_late = true;
+                    return;
+                }
+                times.first_clause = Some(now);
+                drop(times);
+                let (clauses_in, clauses) = bounded(CLAUSE_QUEUE);
+                if next.send(SpeakJob { task: Arc::clone(task), clauses }).is_err() {
+                    tracing::error!(utterance = %task.utterance, "the speaking stage is gone");
+                }
+                speech = Some(clauses_in);
+            }
+            if let Some(clauses) = &speech
+                && clauses.try_send(clause).is_err()
+            {
+                tracing::warn!(utterance = %task.utterance, "a clause could not be queued");
+            }
+        };
+
+        let result = self.models.translator.translate(&request, &mut |text| {
+            for clause in splitter.push(text) {
+                say(clause);
+            }
+        });
+        match result {
+            Ok(translation) => {
+                for clause in splitter.finish() {
+                    say(clause);
+                }
+                let times = {
+                    let mut times = task.times.lock();
+                    times.translated = Some(Instant::now());
+                    *times
+                };
+                self.observer.translated(task.utterance, task.language, &translation, &times);
+                if !too_late && times.first_clause.is_none() {
+                    let detail = "the translation holds nothing that could be spoken";
+                    self.drop_task(task, DropReason::Failed, detail);
+                }
+                if too_late {
+                    let detail = "captioned only: the deadline for speaking had passed";
+                    self.drop_task(task, DropReason::TooLate, detail);
+                }
+            }
+            Err(error) => {
+                let reason = match error {
+                    TranslateError::Cancelled => DropReason::Cancelled,
+                    _ => DropReason::Failed,
+                };
+                self.drop_task(task, reason, &chain(&error));
+            }
+        }
+    }
+
+    fn speak(&self, job: &SpeakJob) {
+        let task = &job.task;
+        let mut output = Output { stages: self, task, buffer: Vec::new(), spoken: false };
+        for clause in &job.clauses {
+            if let Err(error) = self.speak_clause(&clause, task, &mut output) {
+                let reason = match error {
+                    VoiceError::Cancelled => DropReason::Cancelled,
+                    _ => DropReason::Failed,
+                };
+                self.drop_task(task, reason, &chain(&error));
+                // The translation may go on as a caption; its clauses have nobody to speak them.
+                return;
+            }
+        }
+        let times = {
+            let mut times = task.times.lock();
+            times.last_samples = Some(Instant::now());
+            *times
+        };
+        self.observer.spoken(task.utterance, task.language, &times);
+    }
+
+    fn speak_clause(
+        &self,
+        clause: &str,
+        task: &Task,
+        output: &mut Output<'_>,
+    ) -> Result<(), VoiceError> {
+        let request = SpeakRequest {
+            text: clause.to_owned(),
+            language: task.language,
+            voice: None,
+            speed: 1.0,
+            cancel: task.cancel.clone(),
+        };
+        output.pause();
+        let mut resampler: Option<Resampler> = None;
+        let mut refused = None;
+        self.models.voices.speak(&request, &mut |chunk| {
+            // The rate is known once an engine speaks, and is the same for all of its chunks.
+            let resampler = match &mut resampler {
+                Some(resampler) => resampler,
+                empty => match Resampler::new(chunk.sample_rate_hz, SPOKEN_RATE_HZ) {
+                    Ok(made) => empty.insert(made),
+                    Err(error) => {
+                        refused = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                },
+            };
+            resampler.process(chunk.samples, &mut output.buffer);
+            output.release();
+            ControlFlow::Continue(())
+        })?;
+        if let Some(error) = refused {
+            let engine = "resampler".to_owned();
+            return Err(VoiceError::Failed { engine, source: Box::new(error) });
+        }
+        if let Some(resampler) = &mut resampler {
+            resampler.flush(&mut output.buffer);
+        }
+        output.release();
+        Ok(())
+    }
+
+    fn drop_task(&self, task: &Task, reason: DropReason, detail: &str) {
+        self.observer.dropped(task.utterance, Some(task.language), reason, detail);
+    }
+}
+
+/// Where a clause's samples go; notes when the utterance's first ones came.
+struct Output<'a> {
+    stages: &'a Stages,
+    task: &'a Task,
+    buffer: Vec<f32>,
+    spoken: bool,
+}
+
+impl Output<'_> {
+    /// A breath between two clauses; nothing before the first.
+    fn pause(&mut self) {
+        if self.spoken {
+            let samples = SPOKEN_RATE_HZ as usize / 1000 * CLAUSE_PAUSE_MS;
+            self.buffer.resize(self.buffer.len() + samples, 0.0);
+        }
+    }
+
+    fn release(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let times = {
+            let mut times = self.task.times.lock();
+            times.first_samples.get_or_insert_with(Instant::now);
+            *times
+        };
+        let (utterance, language) = (self.task.utterance, self.task.language);
+        self.stages.observer.speech(utterance, language, &self.buffer, &times);
+        self.buffer.clear();
+        self.spoken = true;
+    }
+}
+
+fn named(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(body)
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        line.push_str(": ");
+        line.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    line
+}

@@ -1,0 +1,173 @@
+//! [`Rooms`] as the HTTP face sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use inference::Language;
+use inference::translate::Translator;
+use signaling::house::{Caller, House, HouseError, NewSession};
+use signaling::wire::{CreateRoom, Event, LanguageInfo, Room, RoomKind};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use super::state::RoomSpec;
+use super::{Rooms, Shared};
+use crate::media::{ConnectPeer, PeerId};
+use crate::transport::TransportError;
+
+impl House for Rooms {
+    fn create_room(&self, request: CreateRoom) -> Result<Room, HouseError> {
+        let config = &self.shared.config;
+        let languages = request
+            .languages
+            .iter()
+            .map(|tag| tag.parse())
+            .collect::<Result<Vec<Language>, _>>()
+            .map_err(|error| HouseError::Invalid(error.to_string()))?;
+        let original_gain = request.original_gain.unwrap_or(config.original_gain);
+        if !(0.0..=1.0).contains(&original_gain) {
+            return Err(HouseError::Invalid("original_gain lies between 0 and 1".to_owned()));
+        }
+        let most = match request.kind {
+            RoomKind::Call => 2,
+            RoomKind::Conference => config.max_participants,
+        };
+        let max_participants = request.max_participants.unwrap_or(most);
+        if max_participants == 0 || max_participants > most {
+            let detail = format!("max_participants lies between 1 and {most} for this kind");
+            return Err(HouseError::Invalid(detail));
+        }
+        let mut state = self.shared.state.lock();
+        if state.rooms.len() >= config.max_rooms {
+            return Err(HouseError::Overloaded { retry_after_s: 30 });
+        }
+        let name = request.name.unwrap_or_else(|| Uuid::new_v4().simple().to_string());
+        let kind = request.kind;
+        state.create_room(RoomSpec { name, kind, languages, original_gain, max_participants })
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        let mut rooms: Vec<Room> =
+            self.shared.state.lock().rooms.values().map(|room| room.show()).collect();
+        rooms.sort_by_key(|room| room.created_at_ms);
+        rooms
+    }
+
+    fn room(&self, name: &str) -> Result<Room, HouseError> {
+        Ok(self.shared.state.lock().room(name)?.show())
+    }
+
+    fn delete_room(&self, name: &str) -> Result<(), HouseError> {
+        let peers: Vec<PeerId> = {
+            let state = self.shared.state.lock();
+            state.room(name)?.members.iter().map(|member| member.peer).collect()
+        };
+        for peer in peers {
+            self.shared.remove_peer(peer, "room_ended");
+        }
+        self.shared.state.lock().rooms.remove(name);
+        Ok(())
+    }
+
+    async fn connect(&self, caller: Caller, offer_sdp: String) -> Result<NewSession, HouseError> {
+        let shared = Arc::clone(&self.shared);
+        // The media worker answers within a few milliseconds, but on its own thread: the wait for it
+        // does not belong on the threads that move HTTP.
+        tokio::task::spawn_blocking(move || shared.connect(&caller, offer_sdp))
+            .await
+            .map_err(|error| HouseError::Internal(format!("connecting panicked: {error}")))?
+    }
+
+    fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError> {
+        let peer = {
+            let state = self.shared.state.lock();
+            let members = &state.room(room)?.members;
+            members.iter().find(|member| member.session == session).map(|member| member.peer)
+        };
+        let peer = peer.ok_or_else(|| HouseError::NoSuchSession(session.to_owned()))?;
+        self.shared.remove_peer(peer, "left");
+        Ok(())
+    }
+
+    fn session_etag(&self, room: &str, session: &str) -> Result<Option<String>, HouseError> {
+        let state = self.shared.state.lock();
+        let members = &state.room(room)?.members;
+        members
+            .iter()
+            .find(|member| member.session == session)
+            .map(|member| Some(member.etag.clone()))
+            .ok_or_else(|| HouseError::NoSuchSession(session.to_owned()))
+    }
+
+    fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError> {
+        Ok(self.shared.state.lock().room(room)?.subscribe())
+    }
+
+    fn languages(&self) -> Vec<LanguageInfo> {
+        let models = &self.shared.models;
+        let spoken: Vec<Language> =
+            Language::all().filter(|language| models.voices.supports(*language)).collect();
+        Language::all()
+            .map(|from| LanguageInfo {
+                code: from.to_string(),
+                name: from.english_name().to_owned(),
+                targets: spoken
+                    .iter()
+                    .filter(|to| **to != from && models.translator.supports(from, **to))
+                    .map(ToString::to_string)
+                    .collect(),
+            })
+            .filter(|language| !language.targets.is_empty())
+            .collect()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        // The house opens only after every model is loaded and warm.
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn connect(&self, caller: &Caller, offer_sdp: String) -> Result<NewSession, HouseError> {
+        let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
+        let session = Uuid::new_v4().simple().to_string();
+        let room = self.state.lock().reserve(caller, peer, session.clone())?;
+        let request = ConnectPeer {
+            peer,
+            room,
+            offer_sdp,
+            speak: caller.grants.speak,
+            listen: caller.grants.listen,
+        };
+        let connected = match self.plane.connect(request) {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.state.lock().remove_peer(peer, "failed");
+                return Err(match error {
+                    TransportError::BadSdp(detail) => HouseError::BadSdp(detail),
+                    TransportError::Unacceptable(detail) => HouseError::UnacceptableSdp(detail),
+                    other => HouseError::Internal(other.to_string()),
+                });
+            }
+        };
+        self.speaker.attach(peer, connected.playout);
+        if let Some(listener) = self.listener.get() {
+            listener.attach(peer, connected.heard);
+        }
+        match self.state.lock().room_of_mut(peer) {
+            Some(room) => {
+                room.answered(peer, connected.track_mid, connected.ice_ufrag.clone());
+            }
+            // The room ended while the offer was being answered.
+            None => {
+                self.plane.disconnect(peer);
+                self.speaker.detach(peer);
+                if let Some(listener) = self.listener.get() {
+                    listener.detach(peer);
+                }
+                return Err(HouseError::NoSuchRoom(caller.room.clone()));
+            }
+        }
+        Ok(NewSession { id: session, answer_sdp: connected.answer_sdp, etag: connected.ice_ufrag })
+    }
+}

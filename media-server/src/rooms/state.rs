@@ -1,0 +1,360 @@
+//! Rooms and their members: pure bookkeeping, no I/O.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use inference::Language;
+use signaling::house::{Caller, HouseError};
+use signaling::wire::{self, Event, EventKind, Participant, RoomKind};
+use tokio::sync::broadcast;
+
+use super::story::Targets;
+use crate::media::PeerId;
+
+/// Events that may wait for a slow subscriber before it is told that it missed some.
+const EVENT_QUEUE: usize = 1024;
+
+/// All rooms, and which peer is in which.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) rooms: BTreeMap<String, RoomState>,
+    room_of: HashMap<PeerId, String>,
+    next_key: u64,
+}
+
+/// A participant and their peer.
+pub(super) struct Member {
+    pub(super) peer: PeerId,
+    pub(super) session: String,
+    pub(super) identity: String,
+    pub(super) language: Language,
+    pub(super) track: String,
+    pub(super) etag: String,
+    name: String,
+    speak: bool,
+    listen: bool,
+    connected: bool,
+}
+
+/// One room.
+pub(super) struct RoomState {
+    pub(super) name: String,
+    /// Groups the room's peers on one media worker.
+    pub(super) key: u64,
+    pub(super) kind: RoomKind,
+    languages: Vec<Language>,
+    original_gain: f32,
+    max_participants: usize,
+    created_at_ms: u64,
+    pub(super) members: Vec<Member>,
+    events: broadcast::Sender<Event>,
+    seq: u64,
+}
+
+/// Who hears whose original speech, and how loud.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Route {
+    pub(super) listener: PeerId,
+    pub(super) source: PeerId,
+    pub(super) gain: f32,
+    pub(super) duck: bool,
+}
+
+/// What a new room is made of, checked.
+pub(super) struct RoomSpec {
+    pub(super) name: String,
+    pub(super) kind: RoomKind,
+    pub(super) languages: Vec<Language>,
+    pub(super) original_gain: f32,
+    pub(super) max_participants: usize,
+}
+
+impl State {
+    pub(super) fn create_room(&mut self, spec: RoomSpec) -> Result<wire::Room, HouseError> {
+        if self.rooms.contains_key(&spec.name) {
+            return Err(HouseError::RoomExists(spec.name));
+        }
+        self.next_key += 1;
+        let room = RoomState {
+            name: spec.name.clone(),
+            key: self.next_key,
+            kind: spec.kind,
+            languages: spec.languages,
+            original_gain: spec.original_gain,
+            max_participants: spec.max_participants,
+            created_at_ms: now_ms(),
+            members: Vec::new(),
+            events: broadcast::channel(EVENT_QUEUE).0,
+            seq: 0,
+        };
+        let shown = room.show();
+        self.rooms.insert(spec.name, room);
+        Ok(shown)
+    }
+
+    pub(super) fn room(&self, name: &str) -> Result<&RoomState, HouseError> {
+        self.rooms.get(name).ok_or_else(|| HouseError::NoSuchRoom(name.to_owned()))
+    }
+
+    pub(super) fn room_of(&self, peer: PeerId) -> Option<&RoomState> {
+        self.rooms.get(self.room_of.get(&peer)?)
+    }
+
+    pub(super) fn room_of_mut(&mut self, peer: PeerId) -> Option<&mut RoomState> {
+        self.rooms.get_mut(self.room_of.get(&peer)?)
+    }
+
+    /// Reserves a place in the room, so that two offers at once cannot both take the last one.
+    pub(super) fn reserve(
+        &mut self,
+        caller: &Caller,
+        peer: PeerId,
+        session: String,
+    ) -> Result<u64, HouseError> {
+        let language: Language =
+            caller.language.parse().map_err(|error| HouseError::Invalid(format!("{error}")))?;
+        let Some(room) = self.rooms.get_mut(&caller.room) else {
+            return Err(HouseError::NoSuchRoom(caller.room.clone()));
+        };
+        if !room.languages.is_empty() && !room.languages.contains(&language) {
+            let known: Vec<_> = room.languages.iter().map(|language| language.code()).collect();
+            let detail = format!("the room speaks {}, not {language}", known.join(", "));
+            return Err(HouseError::Invalid(detail));
+        }
+        if room.members.iter().any(|member| member.identity == caller.identity) {
+            return Err(HouseError::IdentityTaken(caller.identity.clone()));
+        }
+        if room.members.len() >= room.max_participants {
+            return Err(HouseError::RoomFull(room.max_participants));
+        }
+        room.members.push(Member {
+            peer,
+            session,
+            identity: caller.identity.clone(),
+            language,
+            track: String::new(),
+            etag: String::new(),
+            name: caller.name.clone(),
+            speak: caller.grants.speak,
+            listen: caller.grants.listen,
+            connected: false,
+        });
+        self.room_of.insert(peer, caller.room.clone());
+        Ok(room.key)
+    }
+
+    /// Takes a peer out and tells its room, unless it never connected. `false` if it was not there.
+    pub(super) fn remove_peer(&mut self, peer: PeerId, reason: &str) -> bool {
+        let Some(name) = self.room_of.remove(&peer) else { return false };
+        let Some(room) = self.rooms.get_mut(&name) else { return true };
+        let participant = room.participant(peer);
+        let Some(index) = room.members.iter().position(|member| member.peer == peer) else {
+            return true;
+        };
+        let member = room.members.remove(index);
+        if let (true, Some(participant)) = (member.connected, participant) {
+            room.emit(EventKind::ParticipantLeft { participant, reason: reason.to_owned() });
+        }
+        true
+    }
+}
+
+impl RoomState {
+    pub(super) fn show(&self) -> wire::Room {
+        wire::Room {
+            name: self.name.clone(),
+            kind: self.kind,
+            languages: self.languages.iter().map(ToString::to_string).collect(),
+            original_gain: self.original_gain,
+            max_participants: self.max_participants,
+            created_at_ms: self.created_at_ms,
+            participants: self.members.iter().map(Member::show).collect(),
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Numbers an event and sends it to whoever listens now.
+    pub(super) fn emit(&mut self, kind: EventKind) {
+        self.seq += 1;
+        let event = Event { seq: self.seq, time_ms: now_ms(), room: self.name.clone(), kind };
+        // Nobody listening is no error: events are not kept.
+        let _ = self.events.send(event);
+    }
+
+    pub(super) fn member(&self, peer: PeerId) -> Option<&Member> {
+        self.members.iter().find(|member| member.peer == peer)
+    }
+
+    pub(super) fn participant(&self, peer: PeerId) -> Option<Participant> {
+        self.member(peer).map(Member::show)
+    }
+
+    /// Notes what the offer was answered with.
+    pub(super) fn answered(&mut self, peer: PeerId, track: String, etag: String) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.peer == peer) {
+            member.track = track;
+            member.etag = etag;
+        }
+    }
+
+    pub(super) fn connected(&mut self, peer: PeerId) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.peer == peer) {
+            member.connected = true;
+        }
+    }
+
+    /// Languages that the speech of `speaker` is wanted in, and by whom. Empty when everybody
+    /// speaks the speaker's own: that costs no inference at all.
+    pub(super) fn targets(&self, speaker: PeerId) -> Targets {
+        let Some(source) = self.member(speaker).filter(|member| member.speak) else {
+            return Vec::new();
+        };
+        let mut targets: BTreeMap<Language, Vec<PeerId>> = BTreeMap::new();
+        for member in &self.members {
+            let hears = member.listen && member.connected && member.peer != speaker;
+            if hears && member.language != source.language {
+                targets.entry(member.language).or_default().push(member.peer);
+            }
+        }
+        targets.into_iter().map(|(language, peers)| (language, Arc::from(peers))).collect()
+    }
+
+    /// The routes to and from a peer that just connected. Never to oneself.
+    pub(super) fn routes(&self, peer: PeerId) -> Vec<Route> {
+        let Some(newcomer) = self.member(peer) else { return Vec::new() };
+        let mut routes = Vec::new();
+        for other in &self.members {
+            if other.peer == peer || !other.connected {
+                continue;
+            }
+            for (listener, source) in [(newcomer, other), (other, newcomer)] {
+                if listener.listen && source.speak {
+                    let same = listener.language == source.language;
+                    routes.push(Route {
+                        listener: listener.peer,
+                        source: source.peer,
+                        gain: if same { 1.0 } else { self.original_gain },
+                        duck: !same,
+                    });
+                }
+            }
+        }
+        routes
+    }
+}
+
+impl Member {
+    fn show(&self) -> Participant {
+        Participant {
+            identity: self.identity.clone(),
+            name: self.name.clone(),
+            language: self.language.to_string(),
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use signaling::wire::Grants;
+
+    use super::*;
+
+    fn spec(name: &str) -> RoomSpec {
+        RoomSpec {
+            name: name.to_owned(),
+            kind: RoomKind::Call,
+            languages: Vec::new(),
+            original_gain: 0.2,
+            max_participants: 2,
+        }
+    }
+
+    fn caller(identity: &str, language: &str) -> Caller {
+        Caller {
+            room: "r".to_owned(),
+            identity: identity.to_owned(),
+            name: identity.to_owned(),
+            language: language.to_owned(),
+            grants: Grants::default(),
+        }
+    }
+
+    fn room_with(people: &[(&str, &str)]) -> State {
+        let mut state = State::default();
+        state.create_room(spec("r")).expect("a new room");
+        for (index, (identity, language)) in people.iter().enumerate() {
+            let peer = PeerId(index as u64);
+            state.reserve(&caller(identity, language), peer, identity.to_string()).expect("place");
+            state.room_of_mut(peer).expect("in the room").connected(peer);
+        }
+        state
+    }
+
+    #[test]
+    fn a_call_interprets_each_for_the_other() {
+        let state = room_with(&[("anna", "en"), ("beto", "es")]);
+        let room = state.room("r").expect("exists");
+        let targets = room.targets(PeerId(0));
+        assert_eq!(targets.len(), 1);
+        assert_eq!(targets[0].0, Language::ES);
+        assert_eq!(&*targets[0].1, [PeerId(1)]);
+    }
+
+    #[test]
+    fn one_language_on_both_sides_costs_no_inference_and_is_forwarded_at_full_gain() {
+        let state = room_with(&[("anna", "en"), ("ben", "en-GB")]);
+        let room = state.room("r").expect("exists");
+        assert!(room.targets(PeerId(0)).is_empty());
+        let routes = room.routes(PeerId(1));
+        assert_eq!(routes.len(), 2);
+        assert!(routes.iter().all(|route| route.gain == 1.0 && !route.duck));
+    }
+
+    #[test]
+    fn nobody_is_routed_to_themselves() {
+        let state = room_with(&[("anna", "en"), ("beto", "es")]);
+        let room = state.room("r").expect("exists");
+        for route in room.routes(PeerId(0)) {
+            assert_ne!(route.listener, route.source);
+            assert!(route.duck);
+        }
+    }
+
+    #[test]
+    fn a_third_participant_does_not_fit_into_a_call() {
+        let mut state = room_with(&[("anna", "en"), ("beto", "es")]);
+        let error = state.reserve(&caller("carl", "de"), PeerId(9), "s".to_owned());
+        assert!(matches!(error, Err(HouseError::RoomFull(2))));
+    }
+
+    #[test]
+    fn the_same_identity_cannot_join_twice() {
+        let mut state = room_with(&[("anna", "en")]);
+        let error = state.reserve(&caller("anna", "en"), PeerId(9), "s".to_owned());
+        assert!(matches!(error, Err(HouseError::IdentityTaken(_))));
+    }
+
+    #[test]
+    fn events_are_numbered_without_gaps_and_a_peer_that_never_connected_leaves_silently() {
+        let mut state = room_with(&[("anna", "en")]);
+        let mut events = state.room("r").expect("exists").subscribe();
+        state.reserve(&caller("beto", "es"), PeerId(5), "s".to_owned()).expect("place");
+        assert!(state.remove_peer(PeerId(5), "left"));
+        assert!(state.remove_peer(PeerId(0), "left"));
+        assert!(!state.remove_peer(PeerId(0), "left"));
+        let event = events.try_recv().expect("one event");
+        assert_eq!(event.seq, 1);
+        assert!(matches!(event.kind, EventKind::ParticipantLeft { .. }));
+        assert!(events.try_recv().is_err());
+    }
+}
