@@ -30,11 +30,13 @@ help: ## List the targets
 
 .PHONY: run
 run: models ## Set up, fetch the weights, build, hold a self-check call, and serve
-	"$(DRAGOMAN)" serve --development --self-check $(ARGS)
+	DRAGOMAN_SELF_CHECK_SPEECH="$$(scripts/self-check-speech.sh)" \
+		"$(DRAGOMAN)" serve --development --self-check $(ARGS)
 
 .PHONY: demo
 demo: models ## Set up, fetch the weights, build, hold the self-check call, and exit with its verdict
-	"$(DRAGOMAN)" self-check $(ARGS)
+	DRAGOMAN_SELF_CHECK_SPEECH="$$(scripts/self-check-speech.sh)" \
+		"$(DRAGOMAN)" self-check $(ARGS)
 
 ## Prepare
 

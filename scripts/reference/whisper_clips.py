@@ -34,8 +34,8 @@ def model_folder(name: str = "whisper-base") -> Path:
 
 
 def resolve(clip: str) -> Path:
-    """`samples/NAME` lies in the cache folder, anything else among Asterisk's sounds."""
-    return cache_folder() / clip if clip.startswith("samples/") else SOUNDS / clip
+    """`sample-jfk/NAME` lies among the models, anything else among Asterisk's sounds."""
+    return model_folder(clip) if clip.startswith("sample-jfk/") else SOUNDS / clip
 
 
 def decode(path: Path) -> np.ndarray:

@@ -3,6 +3,9 @@
 faster-whisper 1.2.1 on ctranslate2 4.8.5, float32, beam 1, temperature 0, 30 s window, on the
 weights that the model store fetches; each clip with and without timestamps.
 
+The samples are continued by silence to 30 s before the call, as OpenAI's implementation does. Left
+to itself faster-whisper continues the finished spectrogram with zeros, which is no silence.
+
     pip install faster-whisper==1.2.1 ctranslate2==4.8.5
     python scripts/reference/whisper_tokens.py > inference/tests/data/whisper/tokens.json
 """
@@ -10,12 +13,13 @@ weights that the model store fetches; each clip with and without timestamps.
 import json
 import sys
 
+import numpy as np
 from faster_whisper import WhisperModel
 
-from whisper_clips import decode, model_folder, resolve
+from whisper_clips import SAMPLE_RATE, decode, model_folder, resolve
 
 CLIPS = [
-    ("samples/jfk.wav", "en"),
+    ("sample-jfk/jfk.wav", "en"),
     ("en_US_f_Allison/tt-monkeysintro.g722", "en"),
     ("es_MX_f_Allison/agent-alreadyon.g722", "es"),
     ("es_MX_f_Allison/conf-getpin.g722", "es"),
@@ -27,14 +31,18 @@ CLIPS = [
 
 
 def tokens(model: WhisperModel, samples, language: str, timestamps: bool) -> list[int]:
+    window = np.zeros(30 * SAMPLE_RATE, dtype=np.float32)
+    window[: len(samples)] = samples
     segments, _ = model.transcribe(
-        samples,
+        window,
         language=language,
         beam_size=1,
         temperature=0.0,
         condition_on_previous_text=False,
         without_timestamps=not timestamps,
     )
+    # With timestamps a second window may begin where the last piece ended; ours is the first.
+    segments = [segment for segment in segments if segment.seek == 0]
     return [token for segment in segments for token in segment.tokens]
 
 

@@ -56,16 +56,18 @@ def test_the_story_of_each_utterance_is_told_in_order(a_call):
     for event in a_call.events:
         if event.type.startswith("utterance."):
             stories.setdefault(event["utterance"], []).append(event)
-    assert len(stories) >= CLIPS
+    spoken = 0
     for utterance, story in stories.items():
-        told = [
-            event.type.removeprefix("utterance.")
-            for event in story
-            if event.type != "utterance.partial"
-        ]
-        assert told == ["started", "transcript", "translation", "spoken"], (utterance, told)
+        told = [event.type.removeprefix("utterance.") for event in story]
+        told = [step for step in told if step != "partial"]
         assert {event["speaker"] for event in story} == {"speaker"}
+        if told == ["started", "dropped"] and story[-1]["reason"] == "no_speech":
+            # A click or a breath: begun on suspicion, and taken back.
+            continue
+        assert told == ["started", "transcript", "translation", "spoken"], (utterance, story)
         assert story[-1]["listener"] == "listener"
+        spoken += 1
+    assert spoken >= CLIPS
 
 
 def test_each_event_names_the_language_of_its_text(a_call):

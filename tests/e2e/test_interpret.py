@@ -94,9 +94,9 @@ def test_without_json_the_sentence_and_its_translation_are_printed(three_sentenc
     path = write_wav(tmp_path / "en.wav", three_sentences[0].samples())
     result = interpret(path, "--from", "en", "--to", "es")
     assert result.returncode == 0, result.stderr
-    said = scoring.normalise(result.stdout, "en")
-    longest = max(scoring.normalise(three_sentences[0].text, "en").split(), key=len)
-    assert longest in said, result.stdout
+    printed = set(scoring.normalise(result.stdout, "en").split())
+    words = set(scoring.normalise(three_sentences[0].text, "en").split())
+    assert len(words & printed) >= len(words) / 2, result.stdout
 
 
 def test_a_file_that_is_no_audio_is_named_in_the_error(tmp_path):

@@ -95,7 +95,8 @@ def test_a_bad_token_is_unauthorised(server, token):
 def test_a_token_for_another_room_opens_nothing(server):
     async def post():
         async with Api(server) as api:
-            room, other = await api.create_room(["en"]), await api.create_room(["en"])
+            room = await api.create_room(["en", "es"])
+            other = await api.create_room(["en", "es"])
             token = await api.token(other, "alice", "en")
             return await api.offer(room, token, "v=0")
 
@@ -193,7 +194,10 @@ def test_a_call_goes_on_while_others_offer_nonsense(server, seed):
 def test_a_corrupt_model_file_is_named_with_its_hashes_and_the_cure(tmp_path):
     folder = a_copy_with_one_flipped_byte(tmp_path, "whisper-base/tokenizer.json")
     result = subprocess.run(
-        [str(program()), "serve", "--development", "--http", "127.0.0.1:0"],
+        [
+            *(str(program()), "serve", "--development", "--http", "127.0.0.1:0"),
+            *("--udp-bind", "127.0.0.1", "--udp-port", "0"),
+        ],
         env={**os.environ, "DRAGOMAN_MODELS": str(folder)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
