@@ -23,9 +23,38 @@ UTTERANCES = [
         "es_greeting",
         "ef_dora",
         "bwˈenos ðˈias a tˈoðos,",
-        [44, 65, 156, 47, 56, 57, 61, 16, 81, 156, 51, 43, 61, 16, 43, 16, 62, 156, 57, 81, 57, 61, 3],
+        [
+            44,
+            65,
+            156,
+            47,
+            56,
+            57,
+            61,
+            16,
+            81,
+            156,
+            51,
+            43,
+            61,
+            16,
+            43,
+            16,
+            62,
+            156,
+            57,
+            81,
+            57,
+            61,
+            3,
+        ],
     ),
-    ("en_yes", "af_heart", "jˈɛs, ʌv kˈɔɹs.", [52, 156, 86, 61, 3, 16, 138, 64, 16, 53, 156, 76, 123, 61, 4]),
+    (
+        "en_yes",
+        "af_heart",
+        "jˈɛs, ʌv kˈɔɹs.",
+        [52, 156, 86, 61, 3, 16, 138, 64, 16, 53, 156, 76, 123, 61, 4],
+    ),
 ]
 
 
@@ -37,13 +66,17 @@ def dequantise(model):
     replaced = {}
 
     def store(name, array):
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name))
+        graph.initializer.append(
+            numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name)
+        )
         return name
 
     def plain_product(node):
         weight = node.input[1]
         scale = values[weight.removesuffix("quantized") + "scale"]
-        array = (values[weight].astype(np.float32) - values[node.input[3]].astype(np.float32)) * scale
+        array = (
+            values[weight].astype(np.float32) - values[node.input[3]].astype(np.float32)
+        ) * scale
         inputs = [producers[node.input[0]].input[0], store(node.name + ".f32", array)]
         last = consumers[node.output[0]]
         if last.op_type == "Add":
@@ -59,7 +92,9 @@ def dequantise(model):
     def plain_lstm(node):
         names = []
         for weight, scale, zero in ((1, 8, 9), (2, 10, 11)):
-            array, factor, shift = (values[node.input[i]].astype(np.float32) for i in (weight, scale, zero))
+            array, factor, shift = (
+                values[node.input[i]].astype(np.float32) for i in (weight, scale, zero)
+            )
             shape = (array.shape[0], 1, -1)
             array = ((array - shift.reshape(shape)) * factor.reshape(shape)).transpose(0, 2, 1)
             names.append(store(node.input[weight] + ".f32", array))
@@ -105,7 +140,13 @@ def main():
             file.setparams((1, 2, 24000, 0, "NONE", ""))
             file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
         listing.append(
-            {"name": name, "voice": voice, "phonemes": phonemes, "tokens": tokens, "samples": len(samples)}
+            {
+                "name": name,
+                "voice": voice,
+                "phonemes": phonemes,
+                "tokens": tokens,
+                "samples": len(samples),
+            }
         )
     (out / "utterances.json").write_text(json.dumps(listing, ensure_ascii=False) + "\n")
 

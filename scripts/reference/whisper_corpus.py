@@ -10,7 +10,6 @@ import json
 import sys
 
 from faster_whisper import WhisperModel
-
 from whisper_clips import VOICES, corpus, decode, model_folder, resolve
 
 CLIPS_PER_LANGUAGE = 16

@@ -7,11 +7,10 @@ int8, beam 1, one thread, language given, after one warming call; wall and CPU t
 
 import argparse
 import time
+from pathlib import Path
 
 from faster_whisper import WhisperModel
-
 from whisper_clips import decode, model_folder
-from pathlib import Path
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ import sys
 
 import numpy as np
 from faster_whisper import WhisperModel
-
 from whisper_clips import SAMPLE_RATE, decode, model_folder, resolve
 
 CLIPS = [

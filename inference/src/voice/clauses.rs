@@ -15,7 +15,7 @@ const CONJUNCTION_WORDS_LATER: usize = 12;
 /// Words that must follow the place of a cut without punctuation, or the rest would be a stump.
 const WORDS_AFTER_CUT: usize = 3;
 /// From here on any preposition will do.
-const PREPOSITION_WORDS_FIRST: usize = 8;
+const PREPOSITION_WORDS_FIRST: usize = 4;
 const PREPOSITION_WORDS_LATER: usize = 20;
 /// A clause never grows beyond this.
 const MAX_WORDS: usize = 30;

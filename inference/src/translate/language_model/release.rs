@@ -4,8 +4,13 @@ use super::guard::Guard;
 
 /// A clause at least this long may be spoken on its own; a shorter one waits for company.
 const SHORTEST_CLAUSE: usize = 12;
-/// A clause of this many words may also end before a conjunction.
+/// A clause of this many words may also end before a conjunction; the first one sooner, because
+/// until then there is silence.
 const LONG_CLAUSE_WORDS: usize = 8;
+const LONG_FIRST_CLAUSE_WORDS: usize = 4;
+/// After this many words the first piece goes wherever a word ends: whoever speaks it looks for the
+/// best place to breathe in it.
+const FIRST_PIECE_WORDS: usize = 8;
 
 /// Conjunctions before which a speaker may take breath.
 const CONJUNCTIONS: &[&str] = &[
@@ -83,11 +88,12 @@ fn clause_end(text: &str, start: usize) -> Option<usize> {
             continue;
         }
         let next_word = pending[index + 1..].split_once(' ').map(|(word, _)| word);
-        let breathes = || {
-            clause.split_whitespace().count() >= LONG_CLAUSE_WORDS
-                && next_word.is_some_and(|word| CONJUNCTIONS.contains(&word))
-        };
-        if ends_clause(clause) || breathes() {
+        let is_first = start == 0 && clause_start == 0;
+        let long = if is_first { LONG_FIRST_CLAUSE_WORDS } else { LONG_CLAUSE_WORDS };
+        let words = clause.split_whitespace().count();
+        let breathes = words >= long && next_word.is_some_and(|word| CONJUNCTIONS.contains(&word));
+        let is_overdue = is_first && words >= FIRST_PIECE_WORDS;
+        if ends_clause(clause) || breathes || is_overdue {
             end = Some(start + index);
             clause_start = index;
         }
@@ -144,13 +150,21 @@ mod tests {
     }
 
     #[test]
-    fn a_long_clause_breathes_before_a_conjunction() {
+    fn a_first_clause_breathes_before_a_conjunction() {
+        let output = "Deberíamos hablar mañana mismo porque es importante.";
+        let (pieces, outcome) = stream("We should talk tomorrow because it matters.", output);
+        assert_eq!(outcome, Ok(()));
+        assert_eq!(pieces, ["Deberíamos hablar mañana mismo", " porque es importante."]);
+    }
+
+    #[test]
+    fn a_long_first_clause_does_not_wait_for_its_end() {
         let output = "Creo que deberíamos hablar con todo el equipo mañana porque es importante.";
         let (pieces, outcome) =
             stream("I think we should talk to the team tomorrow because it matters.", output);
         assert_eq!(outcome, Ok(()));
-        assert_eq!(pieces.len(), 2);
-        assert!(pieces[1].starts_with(" porque"));
+        assert_eq!(pieces[0].split_whitespace().count(), FIRST_PIECE_WORDS);
+        assert_eq!(pieces.concat(), output);
     }
 
     #[test]
