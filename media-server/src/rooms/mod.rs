@@ -377,6 +377,7 @@ impl crate::engine::Observer for EngineObserver {
                 trace: times.trace(),
             },
         );
+        shared.translation_told(utterance, language);
     }
 
     fn speech(
