@@ -151,6 +151,37 @@ fn the_first_chunk_is_a_short_clause() {
     assert!((0.3..1.5).contains(&seconds), "{seconds} s");
 }
 
+/// Only the statistics differ: with those of the utterance itself the two are equal.
+fn what_is_spoken_in_pieces_sounds_like_the_whole() {
+    let texts = [
+        ("es", "ef_dora", "Por favor espere mientras intento localizar a la persona que llama."),
+        ("en", "af_heart", "I will put you through to somebody who knows about these machines."),
+    ];
+    for (code, voice, text) in texts {
+        let tokens = KOKORO.tokens(language(code), text).expect("tokens");
+        let whole = KOKORO.synthesise(&tokens, voice, 1.0).expect("synthesised");
+        let mut pieces: Vec<Vec<f32>> = Vec::new();
+        let flow =
+            KOKORO.synthesise_streaming(&tokens, voice, 1.0, &CancelToken::new(), &mut |piece| {
+                pieces.push(piece);
+                ControlFlow::Continue(())
+            });
+        assert!(flow.expect("synthesised").is_continue());
+        assert!(pieces.len() >= 3, "{} pieces", pieces.len());
+        assert!(pieces[0].len() <= 24_000, "the first piece is short");
+        let joined = pieces.concat();
+        assert_eq!(joined.len(), whole.len());
+        let similarity = correlation(&joined, &whole);
+        assert!(similarity > 0.85, "{text}: {similarity}");
+        let mut at = 0;
+        for piece in &pieces {
+            let loudness = level(piece) / level(&whole[at..][..piece.len()]);
+            assert!((0.8..1.25).contains(&loudness), "{text}: {loudness} from {at}");
+            at += piece.len();
+        }
+    }
+}
+
 fn a_single_syllable_and_no_syllable_are_fine() {
     for text in ["Sí.", "A", "Ya", "¡No!"] {
         let samples = speak(&request("es", text)).concat();
@@ -236,6 +267,7 @@ fn the_model_agrees_with_the_reference() {
 fn all_languages_and_lengths_are_spoken() {
     every_language_is_spoken_at_a_plausible_pace_without_clipping();
     the_first_chunk_is_a_short_clause();
+    what_is_spoken_in_pieces_sounds_like_the_whole();
     a_single_syllable_and_no_syllable_are_fine();
 }
 

@@ -18,15 +18,47 @@ pub(super) struct Dialect {
     pub(super) code: &'static str,
     pub(super) espeak: &'static str,
     pub(super) default_voice: &'static str,
+    /// Some seconds of plain speech, from which a voice's statistics are taken.
+    pub(super) sample: &'static str,
 }
 
 const DIALECTS: &[Dialect] = &[
-    Dialect { code: "en", espeak: "en-us", default_voice: "af_heart" },
-    Dialect { code: "es", espeak: "es", default_voice: "ef_dora" },
-    Dialect { code: "fr", espeak: "fr-fr", default_voice: "ff_siwis" },
-    Dialect { code: "it", espeak: "it", default_voice: "if_sara" },
-    Dialect { code: "pt", espeak: "pt-br", default_voice: "pf_dora" },
-    Dialect { code: "hi", espeak: "hi", default_voice: "hf_alpha" },
+    Dialect {
+        code: "en",
+        espeak: "en-us",
+        default_voice: "af_heart",
+        sample: "Good afternoon, the meeting starts tomorrow at three, please stay on the line until somebody can take your call.",
+    },
+    Dialect {
+        code: "es",
+        espeak: "es",
+        default_voice: "ef_dora",
+        sample: "Buenas tardes, la reunión empieza mañana a las tres, por favor no cuelgue hasta que alguien pueda atender su llamada.",
+    },
+    Dialect {
+        code: "fr",
+        espeak: "fr-fr",
+        default_voice: "ff_siwis",
+        sample: "Bonjour, la réunion commence demain à trois heures, merci de rester en ligne jusqu'à ce que quelqu'un puisse vous répondre.",
+    },
+    Dialect {
+        code: "it",
+        espeak: "it",
+        default_voice: "if_sara",
+        sample: "Buongiorno, la riunione comincia domani alle tre, resti in linea finché qualcuno potrà rispondere alla sua chiamata.",
+    },
+    Dialect {
+        code: "pt",
+        espeak: "pt-br",
+        default_voice: "pf_dora",
+        sample: "Boa tarde, a reunião começa amanhã às três, por favor aguarde na linha até que alguém possa atender a sua chamada.",
+    },
+    Dialect {
+        code: "hi",
+        espeak: "hi",
+        default_voice: "hf_alpha",
+        sample: "नमस्ते, बैठक कल तीन बजे शुरू होगी, कृपया तब तक लाइन पर बने रहें जब तक कोई आपकी बात सुन सके।",
+    },
 ];
 
 /// How to speak `language`; `None` if Kokoro cannot.

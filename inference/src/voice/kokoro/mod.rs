@@ -8,28 +8,33 @@
 
 mod convolution;
 mod dequantise;
+mod ends;
 mod g2p;
 mod graph;
-mod joins;
 mod signal;
 mod styles;
 mod vocoder;
+mod windows;
 
-use std::ops::ControlFlow;
+use std::collections::HashMap;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rten::{ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
 use rten_tensor::{AsView, Layout, NdTensor};
 
+use self::ends::Ends;
 use self::g2p::{Dialect, MAX_TOKENS, Vocabulary};
 use self::signal::Signal;
 use self::styles::{STYLE_LEN, Styles};
-use self::vocoder::{FEATURES, SOURCE_CHANNELS, Vocoder, VocoderInput};
+use self::vocoder::{FEATURES, SOURCE_CHANNELS, Statistics, Vocoder, VocoderInput};
+use self::windows::Seam;
 use super::espeak::EspeakError;
 use super::espeak::phonemizer::Phonemizer;
 use super::{SpeakRequest, Voice, VoiceError, VoiceInfo, clamped_speed, clauses, text};
-use crate::Language;
+use crate::{CancelToken, Language};
 
 pub use g2p::VocabularyError;
 pub use graph::GraphError;
@@ -103,6 +108,8 @@ pub struct Kokoro {
     vocabulary: Vocabulary,
     phonemizer: Phonemizer,
     pool: Arc<ThreadPool>,
+    /// By voice; at most as many as there are voices.
+    statistics: Mutex<HashMap<String, Statistics>>,
 }
 
 /// Inputs and outputs of the front half.
@@ -152,7 +159,16 @@ impl Kokoro {
                 .collect::<Result<_, _>>()?,
         };
         let vocoder = pool.run(|| Vocoder::new(&split.vocoder));
-        Ok(Self { front, nodes, vocoder, styles, vocabulary, phonemizer: Phonemizer::new(), pool })
+        Ok(Self {
+            front,
+            nodes,
+            vocoder,
+            styles,
+            vocabulary,
+            phonemizer: Phonemizer::new(),
+            pool,
+            statistics: Mutex::default(),
+        })
     }
 
     /// The tokens of `text`, as one utterance, without the silent ones at the ends.
@@ -176,16 +192,93 @@ impl Kokoro {
         voice: &str,
         speed: f32,
     ) -> Result<Vec<f32>, VoiceError> {
-        let style = self
-            .styles
-            .style(voice, tokens.len().max(MIN_STYLE_TOKENS))
-            .map_err(|error| failed(error.into()))?
-            .ok_or_else(|| self.unknown_voice(voice))?;
-        let speed = clamped_speed(speed);
-        self.pool.run(|| self.run(tokens, style, speed)).map_err(failed)
+        let style = self.style_for(tokens, voice)?;
+        self.pool
+            .run(|| {
+                let input = self.front(tokens, style, clamped_speed(speed))?;
+                self.vocode(&input, 0..input.frames(), 0, &mut Statistics::default())
+            })
+            .map_err(failed)
     }
 
-    fn run(&self, tokens: &[i32], style: Vec<f32>, speed: f32) -> Result<Vec<f32>, KokoroError> {
+    /// The same in pieces, given away as they are made until `on_samples` breaks: the first one
+    /// short, so that it is soon heard, each long enough to cover the making of the next. Rhythm and
+    /// pitch are those of the whole utterance; the vocoder, which would have to see all of it to
+    /// normalise by it, normalises by what it knows of the voice.
+    ///
+    /// # Errors
+    /// As [`synthesise`](Self::synthesise); [`VoiceError::Cancelled`] between two pieces.
+    pub fn synthesise_streaming(
+        &self,
+        tokens: &[i32],
+        voice: &str,
+        speed: f32,
+        cancel: &CancelToken,
+        on_samples: &mut dyn FnMut(Vec<f32>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, VoiceError> {
+        let style = self.style_for(tokens, voice)?;
+        let input =
+            self.pool.run(|| self.front(tokens, style, clamped_speed(speed))).map_err(failed)?;
+        let windows = windows::plan(input.frames());
+        let mut statistics = if windows.len() > 1 {
+            self.statistics_of(voice)?
+        } else {
+            // Nothing waits for the rest of it: its own are at hand.
+            Statistics::default()
+        };
+        let mut seam = Seam::default();
+        for window in windows {
+            if cancel.is_cancelled() {
+                return Err(VoiceError::Cancelled);
+            }
+            let is_last = window.end == input.frames();
+            let beyond = if is_last { 0 } else { windows::SEAM_SAMPLES };
+            let samples = self
+                .pool
+                .run(|| self.vocode(&input, window, beyond, &mut statistics))
+                .map_err(failed)?;
+            if on_samples(seam.join(samples, beyond)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// What the vocoder's normalisations see of a voice in a few seconds of its own language. Taken
+    /// once, so that the same words always give the same samples.
+    fn statistics_of(&self, voice: &str) -> Result<Statistics, VoiceError> {
+        if let Some(statistics) = self.statistics.lock().get(voice) {
+            return Ok(statistics.clone());
+        }
+        let language = language_of(voice).filter(|language| g2p::dialect(*language).is_some());
+        let language = language.unwrap_or(Language::EN);
+        let tokens = self.tokens(language, dialect(language)?.sample)?;
+        let style = self.style_for(&tokens, voice)?;
+        let mut statistics = Statistics::default();
+        self.pool
+            .run(|| {
+                let input = self.front(&tokens, style, 1.0)?;
+                self.vocode(&input, 0..input.frames(), 0, &mut statistics)
+            })
+            .map_err(failed)?;
+        self.statistics.lock().insert(voice.to_owned(), statistics.clone());
+        Ok(statistics)
+    }
+
+    fn style_for(&self, tokens: &[i32], voice: &str) -> Result<Vec<f32>, VoiceError> {
+        self.styles
+            .style(voice, tokens.len().max(MIN_STYLE_TOKENS))
+            .map_err(|error| failed(error.into()))?
+            .ok_or_else(|| self.unknown_voice(voice))
+    }
+
+    /// Everything before the vocoder: how long each sound is, its pitch and its features.
+    fn front(
+        &self,
+        tokens: &[i32],
+        style: Vec<f32>,
+        speed: f32,
+    ) -> Result<VocoderInput, KokoroError> {
         if tokens.is_empty() || tokens.len() > MAX_TOKENS {
             return Err(KokoroError::TokenCount(tokens.len()));
         }
@@ -209,9 +302,17 @@ impl Kokoro {
             signal_of(outputs.next(), SOURCE_CHANNELS).ok_or(KokoroError::Output("excitation"))?;
         let styles: Option<Vec<Vec<f32>>> = outputs.map(numbers_of).collect();
         let styles = styles.ok_or(KokoroError::Output("styles"))?;
-        let input =
-            VocoderInput::new(features, source, &styles).ok_or(KokoroError::Output("shapes"))?;
-        let samples = self.vocoder.run(input);
+        VocoderInput::new(features, source, &styles).ok_or(KokoroError::Output("shapes"))
+    }
+
+    fn vocode(
+        &self,
+        input: &VocoderInput,
+        frames: Range<usize>,
+        beyond: usize,
+        statistics: &mut Statistics,
+    ) -> Result<Vec<f32>, KokoroError> {
+        let samples = self.vocoder.run(input, frames, beyond, statistics);
         if samples.iter().all(|sample| sample.is_finite()) {
             Ok(samples)
         } else {
@@ -313,7 +414,7 @@ impl Voice for Kokoro {
     }
 
     fn sample_rate_hz(&self) -> u32 {
-        joins::SAMPLE_RATE_HZ
+        ends::SAMPLE_RATE_HZ
     }
 
     fn voices(&self) -> Vec<VoiceInfo> {
@@ -362,15 +463,20 @@ impl Voice for Kokoro {
                 if tokens.is_empty() {
                     continue;
                 }
-                let mut samples = self.synthesise(&tokens, voice, speed)?;
-                joins::finish_clause(&mut samples);
-                let mut chunk = vec![0.0; std::mem::take(&mut pause)];
-                chunk.append(&mut samples);
-                if on_chunk(&chunk).is_break() {
+                let mut ends = Ends::after(std::mem::take(&mut pause));
+                let mut give = |samples: Vec<f32>| {
+                    if samples.is_empty() { ControlFlow::Continue(()) } else { on_chunk(&samples) }
+                };
+                let cancel = &request.cancel;
+                let flow =
+                    self.synthesise_streaming(&tokens, voice, speed, cancel, &mut |samples| {
+                        give(ends.push(samples))
+                    })?;
+                if flow.is_break() || give(ends.finish()).is_break() {
                     return Ok(());
                 }
             }
-            pause = joins::pause_after(clause, speed);
+            pause = ends::pause_after(clause, speed);
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! A signal of several channels in one buffer, with silence before and after each channel, so that
 //! a convolution reads beyond the ends without looking where they are.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 /// Zeros on both sides of every channel. Enough for the widest block of the vocoder's convolutions
@@ -27,6 +29,15 @@ impl Signal {
             for (channel, row) in rows.chunks_exact(len).take(channels).enumerate() {
                 signal.row_mut(channel).copy_from_slice(row);
             }
+        }
+        signal
+    }
+
+    /// The samples of `range` alone.
+    pub(super) fn slice(&self, range: Range<usize>) -> Self {
+        let mut signal = Self::zeros(self.channels, range.len());
+        for channel in 0..self.channels {
+            signal.row_mut(channel).copy_from_slice(&self.row(channel)[range.clone()]);
         }
         signal
     }

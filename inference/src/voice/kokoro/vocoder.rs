@@ -3,6 +3,8 @@
 //! to the general runtime: here its convolutions run in a transform domain, and normalisation,
 //! style and activation are one pass.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use rten_gemm::GemmExecutor;
 use rten_simd::ops::{BitOps, NumOps};
@@ -20,6 +22,11 @@ const HOP: usize = FRAME / 4;
 const BINS: usize = FRAME / 2 + 1;
 /// Source samples for each frame of features.
 pub(super) const UPSAMPLING: usize = 60;
+/// Samples for each frame of features: a frame is 12.5 ms.
+pub(super) const FRAME_SAMPLES: usize = UPSAMPLING * HOP;
+/// Frames on either side that a window's samples depend on: the convolutions of the first stage
+/// reach 75 ms far, those of the second and the source's a tenth of that.
+const CONTEXT: usize = 8;
 /// Normalisations of a residual block.
 const NORMALISATIONS: usize = 2 * DILATIONS.len();
 /// Channels of the residual blocks, stage by stage.
@@ -102,6 +109,22 @@ pub(super) struct VocoderInput {
     pub(super) styles: Vec<BlockStyle>,
 }
 
+impl VocoderInput {
+    /// Frames of features.
+    pub(super) fn frames(&self) -> usize {
+        self.features.len()
+    }
+
+    fn slice(&self, frames: Range<usize>) -> Self {
+        let source = UPSAMPLING * frames.start..UPSAMPLING * frames.end + 1;
+        Self {
+            features: self.features.slice(frames),
+            source: self.source.slice(source),
+            styles: self.styles.clone(),
+        }
+    }
+}
+
 struct Residual {
     convolutions: Vec<TransformConv>,
     frequencies: Vec<Vec<f32>>,
@@ -143,17 +166,38 @@ impl Vocoder {
         Self { stages, last, inverse_basis: weights.inverse_basis.clone() }
     }
 
-    /// Samples at 24 kHz. Runs on the current rayon pool.
-    pub(super) fn run(&self, input: VocoderInput) -> Vec<f32> {
+    /// The samples of some frames and `beyond` samples after them (as far as there are any), at
+    /// 24 kHz. What is computed in windows costs a little more and is there sooner; with the same
+    /// `statistics` it is the same, those of the whole utterance or, since they are not known before
+    /// it was computed, those of the voice. Unknown ones are measured and left in place. Runs on the
+    /// current rayon pool.
+    pub(super) fn run(
+        &self,
+        input: &VocoderInput,
+        frames: Range<usize>,
+        beyond: usize,
+        statistics: &mut Statistics,
+    ) -> Vec<f32> {
+        debug_assert!(beyond <= CONTEXT * FRAME_SAMPLES);
+        let from = frames.start.saturating_sub(CONTEXT);
+        let to = (frames.end + CONTEXT).min(input.frames());
+        let mut samples = self.run_whole(&input.slice(from..to), statistics);
+        samples.truncate((frames.end - from) * FRAME_SAMPLES + beyond);
+        samples.drain(..(frames.start - from) * FRAME_SAMPLES);
+        samples
+    }
+
+    fn run_whole(&self, input: &VocoderInput, statistics: &mut Statistics) -> Vec<f32> {
+        statistics.next = 0;
         // Made anew since it cannot move between threads; it only picks the kernel for the processor.
         let gemm = &GemmExecutor::new();
         let scratch = &mut Scratch::default();
         let mut styles = input.styles.iter();
         let mut style = || styles.next().expect("as many styles as residual blocks were asked for");
-        let mut features = input.features;
+        let mut features = input.features.clone();
         for (index, stage) in self.stages.iter().enumerate() {
             let mut excitation = stage.source.run(gemm, &input.source, scratch);
-            stage.source_block.run(gemm, &mut excitation, style(), scratch);
+            stage.source_block.run(gemm, &mut excitation, style(), statistics, scratch);
 
             leaky_relu(&mut features, 0.1);
             let upsampled = stage.upsample.run(gemm, &features, scratch);
@@ -164,7 +208,7 @@ impl Vocoder {
             let mut sum = Signal::zeros(excitation.channels(), excitation.len());
             for block in &stage.blocks {
                 let mut branch = excitation.clone();
-                block.run(gemm, &mut branch, style(), scratch);
+                block.run(gemm, &mut branch, style(), statistics, scratch);
                 sum.par_rows_mut().zip(branch.par_rows()).for_each(|(total, row)| {
                     for (total, value) in total.iter_mut().zip(row) {
                         *total += value / BRANCHES as f32;
@@ -233,15 +277,28 @@ impl Residual {
         gemm: &GemmExecutor,
         signal: &mut Signal,
         style: &BlockStyle,
+        statistics: &mut Statistics,
         scratch: &mut Scratch,
     ) {
         let mut activated = Signal::zeros(signal.channels(), signal.len());
         let mut inner = Signal::zeros(signal.channels(), signal.len());
         let layers = self.convolutions.chunks_exact(2).zip(self.frequencies.chunks_exact(2));
         for ((convolutions, frequencies), style) in layers.zip(style.chunks_exact(2)) {
-            normalise_and_activate(signal, &style[0], &frequencies[0], &mut activated);
+            normalise_and_activate(
+                signal,
+                &style[0],
+                &frequencies[0],
+                statistics.next(),
+                &mut activated,
+            );
             convolutions[0].run(gemm, &activated, &mut inner, false, scratch);
-            normalise_and_activate(&inner, &style[1], &frequencies[1], &mut activated);
+            normalise_and_activate(
+                &inner,
+                &style[1],
+                &frequencies[1],
+                statistics.next(),
+                &mut activated,
+            );
             convolutions[1].run(gemm, &activated, signal, true, scratch);
         }
     }
@@ -259,12 +316,27 @@ fn block_for([_, _, kernel]: [usize; 3]) -> usize {
 
 /// Adaptive instance normalisation, then the snake activation `x + sin²(f x) / f` (Ziyin et al.,
 /// 2020).
-fn normalise_and_activate(input: &Signal, style: &[f32], frequencies: &[f32], output: &mut Signal) {
+fn normalise_and_activate(
+    input: &Signal,
+    style: &[f32],
+    frequencies: &[f32],
+    moments: &mut Moments,
+    output: &mut Signal,
+) {
     let channels = input.channels();
     let count = input.len().max(1) as f32;
+    if moments.is_empty() {
+        input
+            .par_rows()
+            .map(|row| {
+                let mean = Sum::new(row).dispatch() / count;
+                (mean, SumSquareSub::new(row, mean).dispatch() / count)
+            })
+            .collect_into_vec(moments);
+    }
+    let moments = &*moments;
     output.par_rows_mut().zip(input.par_rows()).enumerate().for_each(|(channel, (target, row))| {
-        let mean = Sum::new(row).dispatch() / count;
-        let variance = SumSquareSub::new(row, mean).dispatch() / count;
+        let (mean, variance) = moments[channel];
         let scale = (1.0 + style[channel]) / (variance + EPSILON).sqrt();
         target.copy_from_slice(row);
         Snake {
@@ -274,6 +346,26 @@ fn normalise_and_activate(input: &Signal, style: &[f32], frequencies: &[f32], ou
         }
         .map_mut(target);
     });
+}
+
+/// Mean and variance of each channel.
+type Moments = Vec<(f32, f32)>;
+
+/// What goes into every normalisation, in the order in which they are run; empty where unknown.
+#[derive(Clone, Default)]
+pub(super) struct Statistics {
+    layers: Vec<Moments>,
+    next: usize,
+}
+
+impl Statistics {
+    fn next(&mut self) -> &mut Moments {
+        if self.next == self.layers.len() {
+            self.layers.push(Vec::new());
+        }
+        self.next += 1;
+        &mut self.layers[self.next - 1]
+    }
 }
 
 struct Snake {
