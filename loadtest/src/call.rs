@@ -44,7 +44,8 @@ pub struct CallOptions {
     /// Gain of the original under its interpretation, 0 to 1. At 0 the recording holds the
     /// interpretation alone.
     pub original_gain: f32,
-    /// Where in the speech the last voiced sample is; estimated by energy when missing.
+    /// Where in the speech the last voiced sample is. When missing, the events say where the server
+    /// found it, and the energy of the recording if they do not.
     pub last_voiced: Option<Duration>,
     /// Time after the end of the speech in which everything has to come.
     pub timeout: Duration,
@@ -104,6 +105,8 @@ pub enum CallError {
 pub enum EndOfSpeech {
     /// It was given.
     Given,
+    /// By the RTP timestamp that `utterance.transcript` names.
+    Event,
     /// It was estimated by energy.
     Energy,
 }
@@ -150,6 +153,8 @@ pub struct UtteranceReport {
     pub translation: Option<String>,
     /// Name of the translator.
     pub translator: Option<String>,
+    /// RTP timestamp, on the speaker's clock, of the last voiced sample.
+    pub last_voiced_rtp: Option<u32>,
     /// RTP timestamp of the first translated packet.
     pub rtp_timestamp: Option<u32>,
     /// Where the time went, as the last event about it knew.
@@ -280,6 +285,7 @@ impl Log {
     fn note(&mut self, event: &Event, at: Instant) {
         let utterance = match &event.kind {
             EventKind::UtteranceStarted { utterance }
+            | EventKind::UtterancePartial { utterance, .. }
             | EventKind::UtteranceTranscript { utterance, .. }
             | EventKind::UtteranceTranslation { utterance, .. }
             | EventKind::UtteranceSpoken { utterance, .. }
@@ -292,8 +298,9 @@ impl Log {
         self.last_at = Some(at);
         let entry = self.entry(&utterance.utterance);
         match &event.kind {
-            EventKind::UtteranceTranscript { text, trace, .. } => {
+            EventKind::UtteranceTranscript { text, last_voiced_rtp, trace, .. } => {
                 entry.transcript = Some(text.clone());
+                entry.last_voiced_rtp = Some(*last_voiced_rtp);
                 entry.trace = Some(*trace);
             }
             EventKind::UtteranceTranslation { text, translator, trace, .. } => {
@@ -378,11 +385,15 @@ fn report(
     heard: Recording,
 ) -> CallReport {
     let speech = duration_of(options.samples_48k.len());
-    let (last_voiced, last_voiced_by) = match options.last_voiced {
-        Some(given) => (given.min(speech), EndOfSpeech::Given),
-        None => (end_of_sound(&options.samples_48k).unwrap_or(speech), EndOfSpeech::Energy),
-    };
     let last_spoken = log.last_spoken();
+    let told = last_spoken
+        .and_then(|utterance| utterance.last_voiced_rtp)
+        .and_then(|rtp_timestamp| span.offset_of(rtp_timestamp));
+    let (last_voiced, last_voiced_by) = match (options.last_voiced, told) {
+        (Some(given), _) => (given.min(speech), EndOfSpeech::Given),
+        (None, Some(told)) => (told.min(speech), EndOfSpeech::Event),
+        (None, None) => (end_of_sound(&options.samples_48k).unwrap_or(speech), EndOfSpeech::Energy),
+    };
     let arrival = last_spoken
         .and_then(|utterance| utterance.rtp_timestamp)
         .and_then(|rtp_timestamp| heard.arrival_of(rtp_timestamp));

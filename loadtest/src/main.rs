@@ -118,6 +118,7 @@ fn print(report: &CallReport, json: bool) -> anyhow::Result<()> {
         |value: Option<f64>| value.map_or("–".to_owned(), |ms| format!("{ms:.0} ms"));
     let how = match report.last_voiced_by {
         EndOfSpeech::Given => "given",
+        EndOfSpeech::Event => "as the server found it",
         EndOfSpeech::Energy => "estimated by energy",
     };
     writeln!(

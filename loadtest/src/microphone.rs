@@ -35,6 +35,15 @@ pub struct SpokenSpan {
 }
 
 impl SpokenSpan {
+    /// How far into the speech the sample with this RTP timestamp ends. `None` before its beginning.
+    #[must_use]
+    pub fn offset_of(&self, rtp_timestamp: u32) -> Option<Duration> {
+        // The counter wraps (RFC 3550 §5.1): distances are taken in its own arithmetic.
+        let samples = rtp_timestamp.wrapping_sub(self.first_rtp_timestamp).cast_signed();
+        let samples = u32::try_from(samples).ok()?;
+        Some(Duration::from_secs_f64(f64::from(samples + 1) / f64::from(SAMPLE_RATE)))
+    }
+
     /// When the packet left that holds the last sample before `offset` into the speech.
     #[must_use]
     pub fn sent_by(&self, offset: Duration) -> Instant {
@@ -187,5 +196,19 @@ mod tests {
         assert_eq!(sent_by(21), packets[1]);
         assert_eq!(sent_by(200), packets[9]);
         assert_eq!(sent_by(5000), packets[9]);
+    }
+
+    #[test]
+    fn an_rtp_timestamp_has_its_place_in_the_speech_across_a_wrap() {
+        let now = Instant::now();
+        let span = SpokenSpan {
+            first_packet_at: now,
+            last_packet_at: now,
+            first_rtp_timestamp: u32::MAX - 9,
+            packets: vec![now],
+        };
+        assert_eq!(span.offset_of(u32::MAX - 10), None);
+        assert_eq!(span.offset_of(u32::MAX - 9), Some(Duration::from_secs_f64(1.0 / 48_000.0)));
+        assert_eq!(span.offset_of(47_989), Some(Duration::from_secs(1)));
     }
 }
