@@ -4,6 +4,7 @@ heard and told is kept for the assertions."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,6 +61,47 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Lag:
+    """How late one utterance was heard, by both ends' clocks."""
+
+    event: Event
+    # What the event says.
+    told_ms: float
+    # Between our own packets: from sending the last voiced one to the arrival of the first
+    # translated one.
+    seen_ms: float
+    # How late this program itself was when it looked at the clock for `seen_ms`.
+    doubt_ms: float
+
+
+class Canary:
+    """Wakes every few milliseconds and keeps when it was late: what this program measures cannot be
+    truer than its own event loop is on time."""
+
+    PERIOD_S = 0.005
+
+    def __init__(self) -> None:
+        self._late: list[tuple[float, float]] = []
+        self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            due = time.monotonic() + self.PERIOD_S
+            await asyncio.sleep(self.PERIOD_S)
+            woke = time.monotonic()
+            if woke - due > self.PERIOD_S:
+                self._late.append((due, woke))
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+    def lateness_ms(self, at: float) -> float:
+        """The longest hold-up that `at` falls into or follows directly."""
+        hold_ups = [woke - due for due, woke in self._late if due <= at <= woke + self.PERIOD_S]
+        return max(hold_ups, default=0.0) * 1000
+
+
+@dataclass(frozen=True)
 class Call:
     """A call that is over."""
 
@@ -67,10 +109,10 @@ class Call:
     events: list[Event]
     speaker: PacketLog
     listener: PacketLog
+    canary: Canary
 
-    def lags_ms(self) -> list[tuple[Event, float, float]]:
-        """For each spoken utterance: the event, the lag it names, and the lag between our own
-        packets: from sending the last voiced one to the arrival of the first translated one."""
+    def lags(self) -> list[Lag]:
+        """One for each spoken utterance, in order."""
         last_voiced = {
             event["utterance"]: event["last_voiced_rtp"]
             for event in self.events
@@ -81,13 +123,16 @@ class Call:
             if event.type == "utterance.spoken":
                 sent = self.speaker.sent_at(last_voiced[event["utterance"]])
                 arrived = self.listener.arrived_at(event["rtp_timestamp"])
-                lags.append((event, event["trace"]["lag_ms"], (arrived - sent) * 1000))
+                doubt_ms = self.canary.lateness_ms(sent) + self.canary.lateness_ms(arrived)
+                seen_ms = (arrived - sent) * 1000
+                lags.append(Lag(event, event["trace"]["lag_ms"], seen_ms, doubt_ms))
         return lags
 
 
 async def hold(server: Server, prompts: Sequence[Prompt], *, original_gain: float = 0.0) -> Call:
     """Speaks the prompts one after the other, each after the one before was interpreted."""
     source, target = prompts[0].language, prompts[0].reference_language
+    canary = Canary()
     async with Api(server) as api, Peer() as speaker, Peer() as listener:
         room = await api.create_room([source, target], original_gain=original_gain)
         speaker_token = await api.token(room, "speaker", source)
@@ -99,11 +144,13 @@ async def hold(server: Server, prompts: Sequence[Prompt], *, original_gain: floa
             starts = [await _take_turn(speaker, listener, events, prompt) for prompt in prompts]
             told = list(events.events)
             await api.delete_room(room)
+    canary.stop()
     return Call(
         turns=_split_into_turns(prompts, starts, told, listener.log),
         events=told,
         speaker=speaker.log,
         listener=listener.log,
+        canary=canary,
     )
 
 
