@@ -55,6 +55,12 @@ pub trait SpeechSink: Send + Sync {
     /// The peer began to speak; the id names the utterance from now on.
     fn started(&self, peer: PeerId) -> UtteranceId;
 
+    /// The peer pauses; these samples (16 kHz mono) are the utterance if it ends here.
+    fn paused(&self, peer: PeerId, utterance: UtteranceId, samples_16k: &[f32]);
+
+    /// The utterance goes on after a pause, or will never end: the peer is gone.
+    fn resumed(&self, utterance: UtteranceId);
+
     /// The utterance ended.
     fn heard(&self, peer: PeerId, utterance: UtteranceId, heard: Heard);
 
@@ -135,7 +141,10 @@ fn run(inbox: &Receiver<Message>, vad: &Vad, config: &SegmenterConfig, sink: &dy
                 Err(error) => tracing::error!(%error, ?peer, "a peer cannot be heard"),
             },
             Ok(Message::Detach { peer }) => {
-                peers.remove(&peer);
+                let utterance = peers.remove(&peer).and_then(|peer| peer.utterance);
+                if let Some(utterance) = utterance {
+                    sink.resumed(utterance);
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -184,9 +193,22 @@ impl Peer {
     fn take(&mut self, event: Event, sink: &dyn SpeechSink) {
         match event {
             Event::Started { .. } => self.utterance = Some(sink.started(self.id)),
-            Event::SoftEnd { .. } | Event::Resumed { .. } => {}
-            Event::Ended { segment, .. } => {
+            Event::SoftEnd { segment } => {
+                if let Some(utterance) = self.utterance {
+                    sink.paused(self.id, utterance, &segment.samples_16k);
+                }
+            }
+            Event::Resumed { .. } => {
+                if let Some(utterance) = self.utterance {
+                    sink.resumed(utterance);
+                }
+            }
+            Event::Ended { segment, speculated } => {
                 let Some(utterance) = self.utterance.take() else { return };
+                if !speculated {
+                    // Not the samples of the last pause.
+                    sink.resumed(utterance);
+                }
                 let ended = Instant::now();
                 let segment = Arc::unwrap_or_clone(segment);
                 let Some((first_voiced, last_voiced)) = self.arrivals.span(&segment, ended) else {

@@ -14,7 +14,9 @@ pub struct Times {
     pub last_voiced: Instant,
     /// The segmenter decided that the utterance had ended.
     pub ended: Instant,
-    /// Recognition began.
+    /// Recognition that was over before the decision, or the part of it that was.
+    pub hidden: Duration,
+    /// Recognition began, or the rest of it after the decision.
     pub transcribing: Option<Instant>,
     /// The transcript is there.
     pub transcribed: Option<Instant>,
@@ -37,6 +39,7 @@ impl Times {
             first_voiced,
             last_voiced,
             ended,
+            hidden: Duration::ZERO,
             transcribing: None,
             transcribed: None,
             first_clause: None,
@@ -47,11 +50,20 @@ impl Times {
         }
     }
 
+    /// Notes when the words were recognised. What of it was done on speculation, before it was decided
+    /// that the utterance had ended, is hidden: it is no part of the lag.
+    pub fn recognised(&mut self, began: Instant, finished: Instant) {
+        self.hidden = self.ended.min(finished).saturating_duration_since(began);
+        self.transcribing = Some(began.max(self.ended));
+        self.transcribed = Some(finished.max(self.ended));
+    }
+
     /// Where the time went so far, for the wire. Stages that have not happened are missing.
     pub fn trace(&self) -> Trace {
         Trace {
             speech_ms: ms(self.last_voiced.saturating_duration_since(self.first_voiced)),
             endpoint_ms: between(Some(self.last_voiced), Some(self.ended)),
+            hidden_ms: self.transcribed.map(|_| ms(self.hidden)),
             queue_ms: between(Some(self.ended), self.transcribing),
             transcribe_ms: between(self.transcribing, self.transcribed),
             translate_ms: between(self.transcribed, self.first_clause),
@@ -104,6 +116,21 @@ mod tests {
         assert_eq!(trace.lag_ms, Some(2216.0));
         assert_eq!(trace.speech_ms, 2000.0);
         assert_eq!(trace.translate_total_ms, Some(1070.0));
+    }
+
+    #[test]
+    fn recognition_in_the_pause_is_hidden_and_no_part_of_the_lag() {
+        let start = Instant::now();
+        let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
+        let recognised = |began, finished| {
+            let mut times = Times::new(at(0), at(2000), at(2500));
+            times.recognised(at(began), at(finished));
+            let trace = times.trace();
+            (trace.hidden_ms, trace.queue_ms, trace.transcribe_ms)
+        };
+        assert_eq!(recognised(2220, 2480), (Some(260.0), Some(0.0), Some(0.0)));
+        assert_eq!(recognised(2220, 2560), (Some(280.0), Some(0.0), Some(60.0)));
+        assert_eq!(recognised(2510, 2800), (Some(0.0), Some(10.0), Some(290.0)));
     }
 
     #[test]

@@ -161,6 +161,20 @@ pub enum EventKind {
         #[serde(flatten)]
         utterance: UtteranceRef,
     },
+    /// Text that is not final: it is replaced by the `utterance.transcript` or
+    /// `utterance.translation` of the same language, or dropped with its utterance.
+    #[serde(rename = "utterance.partial")]
+    UtterancePartial {
+        /// Which utterance and whose.
+        #[serde(flatten)]
+        utterance: UtteranceRef,
+        /// Language of the text.
+        language: String,
+        /// The text so far.
+        text: String,
+        /// Which of the two texts of an utterance it is.
+        stage: PartialStage,
+    },
     /// What they said.
     #[serde(rename = "utterance.transcript")]
     UtteranceTranscript {
@@ -223,6 +237,16 @@ pub enum EventKind {
     },
 }
 
+/// Which text of an utterance is not final yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartialStage {
+    /// What was said.
+    Transcript,
+    /// What it became.
+    Translation,
+}
+
 /// Which utterance, and whose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UtteranceRef {
@@ -242,10 +266,13 @@ pub struct Trace {
     /// Last voiced sample to the segmenter's decision that the utterance ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_ms: Option<f64>,
+    /// Recognition in the pause, before the decision: it is within `endpoint_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_ms: Option<f64>,
     /// Decision to the start of recognition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_ms: Option<f64>,
-    /// Recognition.
+    /// Recognition, or what of it was left after the decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcribe_ms: Option<f64>,
     /// Transcript to the first translated clause.

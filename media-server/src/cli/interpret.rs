@@ -243,18 +243,36 @@ impl Session<'_> {
             let due = self.started + media_time(position) + BLOCK;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
-        let mut segments = Vec::new();
-        ear.hear(position, samples, |event| {
-            if let Event::Ended { segment, .. } = event {
-                segments.push(segment);
-            }
-        });
+        let mut events = Vec::new();
+        ear.hear(position, samples, |event| events.push(event));
         let heard = position + samples.len() as u64;
-        for segment in segments {
-            self.submit(Arc::unwrap_or_clone(segment), heard);
+        for event in events {
+            match &event {
+                Event::SoftEnd { segment } if self.args.realtime => {
+                    self.engine.speculate(self.next_id(), &segment.samples_16k, self.from());
+                }
+                Event::Resumed { .. } | Event::Ended { speculated: false, .. } => {
+                    self.engine.retract(self.next_id());
+                }
+                _ => {}
+            }
+            if let Event::Ended { segment, .. } = event {
+                self.submit(Arc::unwrap_or_clone(segment), heard);
+            }
         }
         while let Ok(news) = self.reports.try_recv() {
             self.take(news);
+        }
+    }
+
+    fn next_id(&self) -> UtteranceId {
+        UtteranceId(self.utterances.len() as u64 + 1)
+    }
+
+    fn from(&self) -> Option<Language> {
+        match self.args.from {
+            From::Auto => None,
+            From::Given(language) => Some(language),
         }
     }
 
@@ -269,7 +287,7 @@ impl Session<'_> {
             let at = |position| ended.checked_sub(ago(position)).unwrap_or(ended);
             Times::new(at(segment.first_voiced), at(segment.last_voiced), ended)
         };
-        let id = UtteranceId(self.utterances.len() as u64 + 1);
+        let id = self.next_id();
         self.utterances.insert(
             id,
             Utterance {
@@ -286,14 +304,10 @@ impl Session<'_> {
                 done: false,
             },
         );
-        let from = match self.args.from {
-            From::Auto => None,
-            From::Given(language) => Some(language),
-        };
         let mut job = Job {
             utterance: id,
             samples_16k: segment.samples_16k,
-            from,
+            from: self.from(),
             targets: self.args.to.into_iter().collect(),
             times,
             cancel: CancelToken::new(),

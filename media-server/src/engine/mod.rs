@@ -10,6 +10,7 @@
 //! interprets a file) listens through an [`Observer`].
 
 mod models;
+mod speculation;
 mod stages;
 
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use inference::{CancelToken, Language};
 use serde::{Deserialize, Serialize};
 
 pub use self::models::{ModelError, Models, ModelsConfig, TranslatorName, VoiceName};
-use self::stages::Stages;
+use self::speculation::{Commit, Guess, Speculation};
+use self::stages::{Stages, Work};
 use crate::trace::Times;
 
 /// Sample rate of the synthesised speech that leaves the engine, in Hz (mono).
@@ -43,6 +45,8 @@ pub struct EngineConfig {
     pub queue: usize,
     /// How long after its end an utterance is still worth speaking; later it is captioned only.
     pub deadline_ms: u64,
+    /// Whether a worker with nothing to do recognises what was said as soon as the speaker pauses.
+    pub speculate: bool,
 }
 
 impl Default for EngineConfig {
@@ -53,6 +57,7 @@ impl Default for EngineConfig {
             speak_workers: 1,
             queue: 16,
             deadline_ms: 6_000,
+            speculate: true,
         }
     }
 }
@@ -112,8 +117,23 @@ impl DropReason {
     }
 }
 
+/// Which text of an utterance is not final yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partial {
+    /// What was said up to the pause that may be its end.
+    Transcript,
+    /// The clauses that were translated so far.
+    Translation,
+}
+
 /// What the engine reports. Called on the stages' threads: an observer must not block for long.
 pub trait Observer: Send + Sync {
+    /// Text that will be replaced by what [`transcribed`](Self::transcribed) or
+    /// [`translated`](Self::translated) says. It may never come.
+    fn partial(&self, utterance: UtteranceId, language: Language, text: &str, stage: Partial) {
+        let _ = (utterance, language, text, stage);
+    }
+
     /// The words are known.
     fn transcribed(&self, utterance: UtteranceId, transcript: &Transcript, times: &Times);
 
@@ -155,8 +175,16 @@ pub struct Refused(pub Box<Job>);
 
 /// The running stages. Dropping it lets the queued utterances finish and then ends the threads.
 pub struct Engine {
-    jobs: Option<Sender<Job>>,
+    senders: Option<Senders>,
+    speculation: Arc<Speculation>,
+    speculate: bool,
     threads: Vec<JoinHandle<()>>,
+}
+
+struct Senders {
+    work: Sender<Work>,
+    /// Without room: what is sent is taken by a worker that waits, or by none.
+    guesses: Sender<Arc<Guess>>,
 }
 
 impl Engine {
@@ -170,28 +198,71 @@ impl Engine {
         observer: Arc<dyn Observer>,
     ) -> std::io::Result<Self> {
         // Full: `submit` refuses the newest utterance.
-        let (jobs, waiting) = bounded(config.queue.max(1));
+        let (work, waiting) = bounded(config.queue.max(1));
+        let (guesses, offered) = bounded(0);
         let stages =
             Stages { models, observer, deadline: Duration::from_millis(config.deadline_ms) };
-        let threads = stages.spawn(config, &waiting)?;
-        Ok(Self { jobs: Some(jobs), threads })
+        let threads = stages.spawn(config, &waiting, &offered)?;
+        Ok(Self {
+            senders: Some(Senders { work, guesses }),
+            speculation: Arc::default(),
+            speculate: config.speculate,
+            threads,
+        })
     }
 
-    /// Hands over an utterance without waiting.
+    fn senders(&self) -> &Senders {
+        self.senders.as_ref().expect("the senders live until the engine is dropped")
+    }
+
+    /// Recognises what an utterance may turn out to be, if a worker has nothing else to do. The
+    /// result waits for [`submit`](Self::submit) or [`retract`](Self::retract).
+    pub fn speculate(
+        &self,
+        utterance: UtteranceId,
+        samples_16k: &[f32],
+        from: Option<Language>,
+    ) -> bool {
+        if !self.speculate {
+            return false;
+        }
+        let guess = Arc::new(Guess::new(utterance, samples_16k.to_vec(), from));
+        self.speculation.open(&guess);
+        let taken = self.senders().guesses.try_send(guess).is_ok();
+        if !taken {
+            self.speculation.retract(utterance);
+        }
+        taken
+    }
+
+    /// The utterance went on, or will never end: whatever was guessed of it is void.
+    pub fn retract(&self, utterance: UtteranceId) {
+        self.speculation.retract(utterance);
+    }
+
+    /// Hands over an utterance without waiting. If its samples were recognised on speculation, that
+    /// recognition is used.
     ///
     /// # Errors
     /// [`Refused`] with the job when the queue is full.
     pub fn submit(&self, job: Job) -> Result<(), Refused> {
-        let jobs = self.jobs.as_ref().expect("the sender lives until the engine is dropped");
-        jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => Refused(Box::new(job)),
+        let work = match self.speculation.commit(Box::new(job)) {
+            Commit::Alone(job) => Work::Recognise(job),
+            Commit::Finished(recognised) => Work::Recognised(recognised),
+            Commit::Claimed => return Ok(()),
+        };
+        self.senders().work.try_send(work).map_err(|error| match error {
+            TrySendError::Full(work) | TrySendError::Disconnected(work) => Refused(match work {
+                Work::Recognise(job) => job,
+                Work::Recognised(recognised) => Box::new(recognised.0),
+            }),
         })
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.senders = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("an inference thread had panicked");

@@ -1,5 +1,6 @@
 //! The models of one process: loaded once, warmed up, shared by every thread.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct ModelsConfig {
     pub voices: Vec<VoiceName>,
     /// Threads of one synthesis by Kokoro.
     pub kokoro_threads: usize,
+    /// Pairs such as `en-de` with an order of their own, instead of `translators`.
+    pub pairs: BTreeMap<String, Vec<TranslatorName>>,
     /// Pairs that are warmed up before the server is ready, such as `en-es`.
     pub warm_up: Vec<String>,
 }
@@ -66,9 +69,21 @@ impl Default for ModelsConfig {
             language_model: "qwen2.5-coder-1.5b-instruct".to_owned(),
             voices: vec![VoiceName::Kokoro, VoiceName::EspeakNg],
             kokoro_threads: 2,
+            pairs: BTreeMap::new(),
             warm_up: vec!["en-es".to_owned(), "es-en".to_owned()],
         }
     }
+}
+
+impl ModelsConfig {
+    /// Whether any pair may be translated by it.
+    fn uses(&self, translator: TranslatorName) -> bool {
+        self.pairs.values().chain([&self.translators]).any(|order| order.contains(&translator))
+    }
+}
+
+fn names_of(order: &[TranslatorName]) -> Vec<String> {
+    order.iter().map(|name| name.as_str().to_owned()).collect()
 }
 
 /// The models of one process. Shared by every stage; each call keeps its own state.
@@ -137,8 +152,7 @@ impl Models {
         let vad_folder = store.require("silero-vad")?;
         let whisper_folder = whisper_folder(&store, &config.whisper)?;
         let language_model_folder = config
-            .translators
-            .contains(&TranslatorName::LanguageModel)
+            .uses(TranslatorName::LanguageModel)
             .then(|| store.require(&config.language_model))
             .transpose()?;
         let kokoro_folder = config
@@ -160,11 +174,14 @@ impl Models {
         if let Some(folder) = language_model_folder {
             translators.push(load_language_model(&folder, &directions)?);
         }
-        if config.translators.contains(&TranslatorName::Apertium) {
+        if config.uses(TranslatorName::Apertium) {
             translators.extend(discover_apertium(&directions));
         }
-        let order = config.translators.iter().map(|name| name.as_str().to_owned()).collect();
-        let pairs = std::collections::BTreeMap::new();
+        let order = names_of(&config.translators);
+        let pairs = config.pairs.iter();
+        let pairs = pairs
+            .map(|(pair, list)| Ok((pair.parse()?, names_of(list))))
+            .collect::<Result<_, LadderError>>()?;
         let translator = Ladder::new(&LadderConfig { order, pairs }, &translators)?;
 
         let mut engines: Vec<Arc<dyn Voice>> = Vec::new();
@@ -249,7 +266,8 @@ fn discover_apertium(directions: &[Direction]) -> Option<Arc<dyn Translator>> {
 fn warm_up_voices(voices: &VoiceSet, directions: &[Direction]) {
     for direction in directions {
         let request = SpeakRequest {
-            text: "1, 2, 3.".to_owned(),
+            // Long enough to be spoken in several pieces.
+            text: "1 2 3 4 5 6 7 8 9 10.".to_owned(),
             language: direction.to,
             voice: None,
             speed: 1.0,

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use inference::translate::{TranslateError, TranslateRequest, Translator};
 use inference::voice::{ClauseSplitter, SpeakRequest, VoiceError};
-use inference::whisper::{TranscribeOptions, WhisperError, Window};
+use inference::whisper::{TranscribeOptions, Transcript, WhisperError, Window};
 use inference::{CancelToken, Language};
 use parking_lot::Mutex;
 
+use super::speculation::{Guess, Recognition};
 use super::{
-    DropReason, EngineConfig, Job, Models, Observer, SPOKEN_RATE_HZ, UtteranceId, in_time,
+    DropReason, EngineConfig, Job, Models, Observer, Partial, SPOKEN_RATE_HZ, UtteranceId, in_time,
 };
 use crate::resample::Resampler;
 use crate::trace::Times;
@@ -26,6 +27,14 @@ const LOG_PROBABILITY_THRESHOLD: f32 = -1.0;
 const CLAUSE_PAUSE_MS: usize = 90;
 /// Clauses that may wait for their synthesis; an utterance has fewer, so translation never waits.
 const CLAUSE_QUEUE: usize = 256;
+
+/// What the recognising workers are given.
+pub(super) enum Work {
+    /// An utterance.
+    Recognise(Box<Job>),
+    /// An utterance whose words were known when it ended.
+    Recognised(Box<(Job, Recognition)>),
+}
 
 /// An utterance on its way into one language, shared by the translating and speaking threads.
 struct Task {
@@ -55,11 +64,12 @@ pub(super) struct Stages {
 }
 
 impl Stages {
-    /// Starts the threads. They end when the sender of `jobs` is gone and all work is done.
+    /// Starts the threads. They end when the senders are gone and all work is done.
     pub(super) fn spawn(
         &self,
         config: &EngineConfig,
-        jobs: &Receiver<Job>,
+        work: &Receiver<Work>,
+        guesses: &Receiver<Arc<Guess>>,
     ) -> std::io::Result<Vec<JoinHandle<()>>> {
         // Full: the stage before waits, until the first queue refuses new utterances.
         let (translate_in, translate_out) = bounded(config.queue.max(1));
@@ -67,11 +77,10 @@ impl Stages {
 
         let mut threads = Vec::new();
         for index in 0..config.transcribe_workers.max(1) {
-            let (stages, jobs, next) = (self.clone(), jobs.clone(), translate_in.clone());
+            let (stages, next) = (self.clone(), translate_in.clone());
+            let (work, guesses) = (work.clone(), guesses.clone());
             threads.push(named(format!("transcribe-{index}"), move || {
-                for job in jobs {
-                    stages.transcribe(job, &next);
-                }
+                stages.recognise_until_closed(&work, &guesses, &next);
             })?);
         }
         for index in 0..config.translate_workers.max(1) {
@@ -93,15 +102,79 @@ impl Stages {
         Ok(threads)
     }
 
-    fn transcribe(&self, mut job: Job, next: &Sender<TranslateJob>) {
-        job.times.transcribing = Some(Instant::now());
+    /// Utterances first; guesses only while there is nothing else to do.
+    fn recognise_until_closed(
+        &self,
+        work: &Receiver<Work>,
+        guesses: &Receiver<Arc<Guess>>,
+        next: &Sender<TranslateJob>,
+    ) {
+        loop {
+            let work = select_biased! {
+                recv(work) -> work => work,
+                recv(guesses) -> guess => match guess {
+                    Ok(guess) => {
+                        self.guess(&guess, next);
+                        continue;
+                    }
+                    // Both senders go together; what is queued is still done.
+                    Err(_) => work.recv(),
+                },
+            };
+            match work {
+                Ok(Work::Recognise(job)) => {
+                    let recognition = self.recognise(&job.samples_16k, job.from, &job.cancel);
+                    self.recognised(*job, recognition, next);
+                }
+                Ok(Work::Recognised(recognised)) => {
+                    let (job, recognition) = *recognised;
+                    self.recognised(job, recognition, next);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn guess(&self, guess: &Guess, next: &Sender<TranslateJob>) {
+        let recognition = self.recognise(&guess.samples_16k, guess.from, &guess.cancel);
+        let claimed = guess.finish(recognition, |recognition| {
+            if let Ok(transcript) = &recognition.outcome
+                && has_words(transcript)
+                && !guess.cancel.is_cancelled()
+            {
+                let (language, text) = (transcript.language, transcript.text.as_str());
+                self.observer.partial(guess.utterance, language, text, Partial::Transcript);
+            }
+        });
+        if let Some((job, recognition)) = claimed {
+            self.recognised(job, recognition, next);
+        }
+    }
+
+    fn recognise(
+        &self,
+        samples_16k: &[f32],
+        from: Option<Language>,
+        cancel: &CancelToken,
+    ) -> Recognition {
+        let began = Instant::now();
         let options = TranscribeOptions {
-            language: job.from,
+            language: from,
             window: Window::Short,
             ..TranscribeOptions::default()
         };
-        let whisper = &self.models.whisper;
-        let transcript = match whisper.transcribe(&job.samples_16k, &options, &job.cancel) {
+        let outcome = self.models.whisper.transcribe(samples_16k, &options, cancel);
+        Recognition { outcome, began, finished: Instant::now() }
+    }
+
+    fn recognised(&self, mut job: Job, recognition: Recognition, next: &Sender<TranslateJob>) {
+        let Recognition { outcome, began, finished } = recognition;
+        job.times.recognised(began, finished);
+        let outcome = outcome.and_then(|transcript| {
+            // A guess that was claimed could not be cancelled with its utterance.
+            if job.cancel.is_cancelled() { Err(WhisperError::Cancelled) } else { Ok(transcript) }
+        });
+        let transcript = match outcome {
             Ok(transcript) => transcript,
             Err(error) => {
                 let reason = match error {
@@ -112,11 +185,7 @@ impl Stages {
                 return;
             }
         };
-        job.times.transcribed = Some(Instant::now());
-
-        let improbable = transcript.no_speech_probability > NO_SPEECH_THRESHOLD
-            && transcript.average_log_probability < LOG_PROBABILITY_THRESHOLD;
-        if improbable || !transcript.text.contains(char::is_alphanumeric) {
+        if !has_words(&transcript) {
             let detail = "the recogniser heard no words in the segment";
             self.observer.dropped(job.utterance, None, DropReason::NoSpeech, detail);
             return;
@@ -149,6 +218,7 @@ impl Stages {
             cancel: task.cancel.clone(),
         };
         let mut splitter = ClauseSplitter::new(task.language);
+        let mut so_far = String::new();
         let mut speech: Option<Sender<String>> = None;
         let mut too_late = false;
         let mut say = |clause: String| {
@@ -178,9 +248,13 @@ impl Stages {
         };
 
         let result = self.models.translator.translate(&request, &mut |text| {
-            for clause in splitter.push(text) {
-                say(clause);
+            so_far.push_str(text);
+            let clauses = splitter.push(text);
+            if !clauses.is_empty() {
+                let text = so_far.trim();
+                self.observer.partial(task.utterance, task.language, text, Partial::Translation);
             }
+            clauses.into_iter().for_each(&mut say);
         });
         match result {
             Ok(translation) => {
@@ -313,6 +387,12 @@ impl Output<'_> {
         self.buffer.clear();
         self.spoken = true;
     }
+}
+
+fn has_words(transcript: &Transcript) -> bool {
+    let improbable = transcript.no_speech_probability > NO_SPEECH_THRESHOLD
+        && transcript.average_log_probability < LOG_PROBABILITY_THRESHOLD;
+    !improbable && transcript.text.contains(char::is_alphanumeric)
 }
 
 fn named(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -16,11 +16,11 @@ use crossbeam_channel::{Receiver, bounded, select};
 use inference::{CancelToken, Language};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use signaling::wire::{EventKind, UtteranceRef};
+use signaling::wire::{EventKind, PartialStage, UtteranceRef};
 
 use self::state::State;
 use self::story::{FirstPacket, Stories};
-use crate::engine::{DropReason, Engine, EngineConfig, Job, Models, UtteranceId};
+use crate::engine::{DropReason, Engine, EngineConfig, Job, Models, Partial, UtteranceId};
 use crate::listener::{Heard, Listener, SpeechSink};
 use crate::media::{CloseReason, MediaConfig, MediaPlane, Notice, PeerId};
 use crate::segmenter::SegmenterConfig;
@@ -264,6 +264,10 @@ impl Shared {
         );
     }
 
+    fn engine(&self) -> Option<Arc<Engine>> {
+        self.engine.get().and_then(std::sync::Weak::upgrade)
+    }
+
     fn emit(&self, room: &str, kind: EventKind) {
         if let Some(room) = self.state.lock().rooms.get_mut(room) {
             room.emit(kind);
@@ -294,6 +298,22 @@ impl SpeechSink for ListenerSink {
         utterance
     }
 
+    fn paused(&self, peer: PeerId, utterance: UtteranceId, samples_16k: &[f32]) {
+        let language = {
+            let state = self.0.state.lock();
+            state.room_of(peer).and_then(|room| room.member(peer)).map(|member| member.language)
+        };
+        if let (Some(language), Some(engine)) = (language, self.0.engine()) {
+            engine.speculate(utterance, samples_16k, Some(language));
+        }
+    }
+
+    fn resumed(&self, utterance: UtteranceId) {
+        if let Some(engine) = self.0.engine() {
+            engine.retract(utterance);
+        }
+    }
+
     fn heard(&self, peer: PeerId, utterance: UtteranceId, heard: Heard) {
         let shared = &self.0;
         let (language, targets) = {
@@ -317,7 +337,7 @@ impl SpeechSink for ListenerSink {
             times: Times::new(first_voiced.arrived, last_voiced.arrived, ended),
             cancel,
         };
-        let Some(engine) = shared.engine.get().and_then(std::sync::Weak::upgrade) else { return };
+        let Some(engine) = shared.engine() else { return };
         if engine.submit(job).is_err() {
             let detail = "not interpreted: the server has more speech than it can recognise";
             shared.utterance_dropped(utterance, DropReason::Overloaded, detail);
@@ -325,6 +345,7 @@ impl SpeechSink for ListenerSink {
     }
 
     fn discarded(&self, _peer: PeerId, utterance: UtteranceId) {
+        self.resumed(utterance);
         let detail = "what began like speech was none";
         self.0.utterance_dropped(utterance, DropReason::NoSpeech, detail);
     }
@@ -334,6 +355,23 @@ impl SpeechSink for ListenerSink {
 struct EngineObserver(Arc<Shared>);
 
 impl crate::engine::Observer for EngineObserver {
+    fn partial(&self, utterance: UtteranceId, language: Language, text: &str, stage: Partial) {
+        let shared = &self.0;
+        let Some((room, reference)) = shared.stories.lock().reference(utterance) else { return };
+        shared.emit(
+            &room,
+            EventKind::UtterancePartial {
+                utterance: reference,
+                language: language.to_string(),
+                text: text.to_owned(),
+                stage: match stage {
+                    Partial::Transcript => PartialStage::Transcript,
+                    Partial::Translation => PartialStage::Translation,
+                },
+            },
+        );
+    }
+
     fn transcribed(
         &self,
         utterance: UtteranceId,

@@ -1,0 +1,185 @@
+//! Recognition on speculation: what is heard in the pause before it is known whether the speaker
+//! has finished.
+//!
+//! A guess is made only by a worker that has nothing else to do. If the speaker goes on, it is
+//! retracted and costs nothing but idle time; if the pause becomes the end, the utterance takes the
+//! guess over, finished or not. Both ends of that race meet in [`Guess::finish`] and
+//! [`Speculation::commit`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use inference::whisper::{Transcript, WhisperError};
+use inference::{CancelToken, Language};
+use parking_lot::Mutex;
+
+use super::{Job, UtteranceId};
+
+/// What the recogniser made of a segment, and when.
+pub(super) struct Recognition {
+    pub(super) outcome: Result<Transcript, WhisperError>,
+    pub(super) began: Instant,
+    pub(super) finished: Instant,
+}
+
+/// A recognition whose utterance may yet go on.
+pub(super) struct Guess {
+    pub(super) utterance: UtteranceId,
+    pub(super) samples_16k: Vec<f32>,
+    pub(super) from: Option<Language>,
+    pub(super) cancel: CancelToken,
+    state: Mutex<GuessState>,
+}
+
+enum GuessState {
+    Computing,
+    /// The utterance ended first: whoever computes goes on with it.
+    Claimed(Box<Job>),
+    /// The result came first: the utterance will find it.
+    Finished(Recognition),
+    /// Handed over.
+    Spent,
+}
+
+impl Guess {
+    pub(super) fn new(
+        utterance: UtteranceId,
+        samples_16k: Vec<f32>,
+        from: Option<Language>,
+    ) -> Self {
+        Self {
+            utterance,
+            samples_16k,
+            from,
+            cancel: CancelToken::new(),
+            state: Mutex::new(GuessState::Computing),
+        }
+    }
+
+    /// Leaves the result. If the utterance ended in the meantime it comes back together with its
+    /// job; otherwise `meanwhile` sees the result before anybody else can take it.
+    pub(super) fn finish(
+        &self,
+        recognition: Recognition,
+        meanwhile: impl FnOnce(&Recognition),
+    ) -> Option<(Job, Recognition)> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, GuessState::Spent) {
+            GuessState::Claimed(job) => Some((*job, recognition)),
+            _ => {
+                meanwhile(&recognition);
+                *state = GuessState::Finished(recognition);
+                None
+            }
+        }
+    }
+}
+
+/// What became of a job that was offered to its guess.
+pub(super) enum Commit {
+    /// There is no guess: recognise it.
+    Alone(Box<Job>),
+    /// The worker that computes the guess goes on with the job.
+    Claimed,
+    /// The guess had been finished.
+    Finished(Box<(Job, Recognition)>),
+}
+
+/// The guesses whose utterances have neither ended nor gone on: one a speaker at most.
+#[derive(Default)]
+pub(super) struct Speculation(Mutex<HashMap<UtteranceId, Arc<Guess>>>);
+
+impl Speculation {
+    pub(super) fn open(&self, guess: &Arc<Guess>) {
+        self.0.lock().insert(guess.utterance, Arc::clone(guess));
+    }
+
+    /// The speaker went on, or left: the guess is void.
+    pub(super) fn retract(&self, utterance: UtteranceId) {
+        if let Some(guess) = self.0.lock().remove(&utterance) {
+            guess.cancel.cancel();
+        }
+    }
+
+    /// The pause became the end.
+    pub(super) fn commit(&self, job: Box<Job>) -> Commit {
+        let Some(guess) = self.0.lock().remove(&job.utterance) else { return Commit::Alone(job) };
+        let mut state = guess.state.lock();
+        match std::mem::replace(&mut *state, GuessState::Spent) {
+            GuessState::Finished(recognition) => Commit::Finished(Box::new((*job, recognition))),
+            GuessState::Computing => {
+                *state = GuessState::Claimed(job);
+                Commit::Claimed
+            }
+            GuessState::Claimed(_) | GuessState::Spent => Commit::Alone(job),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::trace::Times;
+
+    const UTTERANCE: UtteranceId = UtteranceId(3);
+
+    fn job() -> Box<Job> {
+        let now = Instant::now();
+        Box::new(Job {
+            utterance: UTTERANCE,
+            samples_16k: Vec::new(),
+            from: None,
+            targets: Vec::new(),
+            times: Times::new(now, now, now),
+            cancel: CancelToken::new(),
+        })
+    }
+
+    fn recognition() -> Recognition {
+        let began = Instant::now();
+        Recognition {
+            outcome: Err(WhisperError::Cancelled),
+            began,
+            finished: began + Duration::from_millis(250),
+        }
+    }
+
+    fn open(speculation: &Speculation) -> Arc<Guess> {
+        let guess = Arc::new(Guess::new(UTTERANCE, Vec::new(), None));
+        speculation.open(&guess);
+        guess
+    }
+
+    #[test]
+    fn a_guess_that_is_ready_before_the_end_is_handed_to_the_utterance() {
+        let speculation = Speculation::default();
+        let guess = open(&speculation);
+        let mut seen = false;
+        assert!(guess.finish(recognition(), |_| seen = true).is_none());
+        assert!(seen, "the result was shown while the pause went on");
+        assert!(matches!(speculation.commit(job()), Commit::Finished(_)));
+        assert!(matches!(speculation.commit(job()), Commit::Alone(_)), "handed over once");
+    }
+
+    #[test]
+    fn an_end_before_the_guess_is_ready_leaves_the_job_to_whoever_computes() {
+        let speculation = Speculation::default();
+        let guess = open(&speculation);
+        assert!(matches!(speculation.commit(job()), Commit::Claimed));
+        let claimed = guess.finish(recognition(), |_| panic!("nobody waits for a partial result"));
+        assert_eq!(claimed.expect("the job comes back").0.utterance, UTTERANCE);
+    }
+
+    #[test]
+    fn a_retracted_guess_is_cancelled_and_the_utterance_is_recognised_anew() {
+        let speculation = Speculation::default();
+        let guess = open(&speculation);
+        speculation.retract(UTTERANCE);
+        assert!(guess.cancel.is_cancelled());
+        guess.finish(recognition(), |_| ());
+        assert!(matches!(speculation.commit(job()), Commit::Alone(_)));
+    }
+}
