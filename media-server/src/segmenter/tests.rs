@@ -120,6 +120,15 @@ fn blips_and_half_hearted_chunks_open_nothing() {
 }
 
 #[test]
+fn speech_that_was_doubtful_for_long_is_kept_from_its_beginning() {
+    let doubtful = run(&[(30, 0.0), (4, 0.6), (2, 0.2), (18, 0.6), (4, 0.95), (20, 0.0)]);
+    assert_eq!(doubtful[0], Event::Started { at: 30 * CHUNK });
+    assert_eq!(ended(&doubtful)[0].start, 30 * CHUNK - 300 * 16);
+    let apart = run(&[(30, 0.0), (4, 0.6), (4, 0.2), (18, 0.6), (4, 0.95), (20, 0.0)]);
+    assert_eq!(apart[0], Event::Started { at: 38 * CHUNK });
+}
+
+#[test]
 fn the_pre_roll_does_not_reach_into_the_segment_before() {
     let events = run(&[(20, 0.9), (17, 0.0), (20, 0.9), (20, 0.0)]);
     let segments = ended(&events);
