@@ -82,6 +82,11 @@ bench-lag: models ## Lag of whole calls, and the recogniser beside faster-whispe
 quality: models ## Word error rates and chrF on recordings in five languages
 	@scripts/quality.sh "$(DRAGOMAN)" $(ARGS)
 
+.PHONY: segmentation
+segmentation: models ## How well sentences are told apart: five languages, in quiet and in noise
+	cargo build $(CARGO_ARGS) --example segmentation
+	"$(CARGO_TARGET_DIR)/release/examples/segmentation"
+
 .PHONY: bench
 bench: setup ## Criterion benchmarks of the hot paths
 	cargo bench --locked -p benches $(ARGS)

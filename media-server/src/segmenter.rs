@@ -31,6 +31,12 @@ use buffer::{Buffer, Mark};
 pub use config::{InvalidSegmenterConfig, SegmenterConfig};
 pub use ear::Ear;
 
+/// How far before the onset window speech may have begun, half a second: some voices leave the
+/// detector half sure for that long.
+const ONSET_REACH: u64 = 8_000;
+/// What such speech may dip below the threshold and still be one run: three chunks.
+const LONGEST_DIP: u64 = 3 * CHUNK_SAMPLES as u64;
+
 /// A stretch of one peer's speech, 16 kHz mono.
 ///
 /// Positions count samples at 16 kHz on the peer's timeline.
@@ -225,23 +231,34 @@ impl Segmenter {
 
     fn look_for_onset(&mut self, on_event: &mut impl FnMut(Event)) {
         let window = self.config.onset_window();
-        self.buffer.keep_last(window + self.config.pre_roll());
+        self.buffer.keep_last(window + ONSET_REACH + self.config.pre_roll());
         let from = self.buffer.end().saturating_sub(window);
         let recent = || self.buffer.marks().filter(|mark| mark.start >= from && mark.voiced);
-        let reaches = |length: u64, wanted: u64| length + CHUNK_SAMPLES as u64 / 2 >= wanted;
         let voiced: u64 = recent().map(Mark::len).sum();
-        let is_sure = |mark: &&Mark| mark.probability >= self.config.sure_threshold;
-        let sure: u64 = recent().filter(is_sure).map(Mark::len).sum();
+        let sure: u64 = recent().filter(|mark| self.is_sure(mark)).map(Mark::len).sum();
         if !reaches(voiced, self.config.min_speech()) || !reaches(sure, self.config.min_sure()) {
             return;
         }
         let (Some(first), Some(last)) = (recent().next(), recent().next_back()) else { return };
-        self.first_voiced = first.start;
         self.last_voiced = last.end;
+        self.first_voiced = self.voiced_run_before(first.start);
         let start = self.first_voiced.saturating_sub(self.config.pre_roll());
         self.buffer.drop_before(start);
         self.state = State::Speaking;
         on_event(Event::Started { at: self.first_voiced });
+    }
+
+    /// Where the voiced run begins that leads up to `position`, across dips of [`LONGEST_DIP`].
+    fn voiced_run_before(&self, position: u64) -> u64 {
+        let earlier = self.buffer.marks().rev().filter(|mark| mark.voiced && mark.end <= position);
+        let mut begins = position;
+        for mark in earlier {
+            if begins - mark.end > LONGEST_DIP {
+                break;
+            }
+            begins = mark.start;
+        }
+        begins
     }
 
     /// `step` is the length of the newest chunk: a pause counts as reached at the chunk that comes
@@ -338,15 +355,25 @@ impl Segmenter {
         self.is_speech_until(self.last_voiced)
     }
 
-    /// The last look: speech is voiced much of the time between its pauses.
+    /// The last look: speech is voiced much of the time between its pauses, and some of it is beyond
+    /// doubt. What opened by the onset rule has that; what a cut left over may be an echo of the
+    /// last word.
     fn is_speech_until(&self, end: u64) -> bool {
-        let voiced: u64 = self
-            .buffer
-            .marks()
-            .filter(|mark| mark.voiced && mark.start >= self.first_voiced && mark.end <= end)
-            .map(Mark::len)
-            .sum();
+        let within = |mark: &&Mark| mark.start >= self.first_voiced && mark.end <= end;
+        let marks = || self.buffer.marks().filter(within);
+        let voiced: u64 = marks().filter(|mark| mark.voiced).map(Mark::len).sum();
+        let sure: u64 = marks().filter(|mark| self.is_sure(mark)).map(Mark::len).sum();
         let span = end.saturating_sub(self.first_voiced);
-        voiced as f32 >= self.config.min_voiced_share * span as f32
+        reaches(sure, self.config.min_sure())
+            && voiced as f32 >= self.config.min_voiced_share * span as f32
     }
+
+    fn is_sure(&self, mark: &Mark) -> bool {
+        mark.voiced && mark.probability >= self.config.sure_threshold
+    }
+}
+
+/// Whether a length of whole chunks is the nearest to what is wanted, or more.
+fn reaches(length: u64, wanted: u64) -> bool {
+    length + CHUNK_SAMPLES as u64 / 2 >= wanted
 }

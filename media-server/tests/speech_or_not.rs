@@ -2,43 +2,21 @@
 
 #![allow(clippy::print_stderr, reason = "how many segments the prompts make is worth reading")]
 
+mod spoken;
+
 use std::f32::consts::TAU;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use inference::vad::Vad;
 use media_server::segmenter::{Ear, Event, Segment, SegmenterConfig};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-
-const RATE: usize = 16_000;
-
-fn vad() -> Vad {
-    let models = std::env::var_os("DRAGOMAN_MODELS").map(PathBuf::from).unwrap_or_else(|| {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
-        cache.unwrap_or_else(home).join("dragoman/models")
-    });
-    let folder = models.join("silero-vad");
-    Vad::load(&folder).unwrap_or_else(|error| {
-        panic!("{error} ({}): fetch the models or set DRAGOMAN_MODELS", folder.display())
-    })
-}
-
-fn g722(path: &Path) -> Vec<f32> {
-    let output = Command::new("ffmpeg")
-        .args(["-v", "error", "-f", "g722", "-i"])
-        .arg(path)
-        .args(["-f", "s16le", "-"])
-        .output()
-        .expect("ffmpeg runs: install it");
-    assert!(output.status.success(), "{}", path.display());
-    let pairs = output.stdout.as_chunks::<2>().0;
-    pairs.iter().map(|pair| f32::from(i16::from_le_bytes(*pair)) / 32_768.0).collect()
-}
+use spoken::corpus::{g722, power};
+use spoken::noise::{Noise, Pink, Room};
+use spoken::{RATE, vad};
 
 /// All .g722 files below a folder, in order.
 fn recordings(folder: &Path, package: &str) -> Vec<PathBuf> {
@@ -121,7 +99,11 @@ fn dtmf_is_no_speech() {
     for (on, off) in [(0.05, 0.05), (0.1, 0.1), (0.2, 0.1), (0.5, 0.2), (2.0, 0.5)] {
         for level in [0.05, 0.2, 0.45] {
             let heard = events(&vad, &dtmf(on, off, level));
-            assert!(heard.is_empty(), "{on} s on, {off} s off, level {level}: {heard:?}");
+            assert!(
+                heard.is_empty(),
+                "{on} s on, {off} s off, level {level}: {} events",
+                heard.len()
+            );
         }
     }
 }
@@ -135,6 +117,118 @@ fn white_noise_is_no_speech() {
             let noise: Vec<f32> =
                 (0..15 * RATE).map(|_| random.random_range(-level..level)).collect();
             assert!(events(&vad, &noise).is_empty(), "seed {seed}, level {level}");
+        }
+    }
+}
+
+/// Noise at a root mean square of `level`.
+fn at_level(noise: &dyn Noise, level: f32, length: usize) -> Vec<f32> {
+    let noise = noise.make(length);
+    let gain = level / power(&noise).sqrt();
+    noise.iter().map(|sample| gain * sample).collect()
+}
+
+fn sum(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+#[test]
+fn dtmf_over_a_humming_room_is_no_speech() {
+    let vad = vad();
+    for (on, off) in [(0.07, 0.07), (0.15, 0.1), (0.5, 0.2)] {
+        for room in [0.003, 0.03] {
+            let keys = dtmf(on, off, 0.2);
+            let heard = events(&vad, &sum(&keys, &at_level(&Room(1), room, keys.len())));
+            assert!(
+                heard.is_empty(),
+                "{on} s on, {off} s off, room {room}: {} events",
+                heard.len()
+            );
+        }
+    }
+}
+
+/// Ringing and busy tones of North America, Europe and Britain, at both levels of a telephone line,
+/// with its noise.
+#[test]
+fn call_progress_tones_are_no_speech() {
+    let vad = vad();
+    let cadences: [(&[f32], &[f32]); 5] = [
+        (&[440.0, 480.0], &[2.0, 4.0]),
+        (&[425.0], &[1.0, 4.0]),
+        (&[400.0, 450.0], &[0.4, 0.2, 0.4, 2.0]),
+        (&[480.0, 620.0], &[0.5, 0.5]),
+        (&[425.0], &[0.2, 0.2]),
+    ];
+    for (tones, cadence) in cadences {
+        for level in [0.03, 0.2] {
+            let mut line = Vec::new();
+            while line.len() < 20 * RATE {
+                for (n, &seconds) in cadence.iter().enumerate() {
+                    line.extend(sines(tones, if n % 2 == 0 { level } else { 0.0 }, seconds));
+                }
+            }
+            let heard = events(&vad, &sum(&line, &at_level(&Pink(1), 0.001, line.len())));
+            assert!(
+                heard.is_empty(),
+                "{tones:?} Hz, {cadence:?} s, level {level}: {} events",
+                heard.len()
+            );
+        }
+    }
+}
+
+/// Claps and knocks: bursts of noise that die away, each with its echoes from the walls.
+#[test]
+fn clapping_and_knocking_are_no_speech() {
+    let vad = vad();
+    let decays_ms = [5.0, 15.0, 40.0];
+    for (seed, decay_ms) in (0..).zip(decays_ms) {
+        for (fewest_ms, most_ms) in [(20, 80), (120, 300), (300, 1_200)] {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut claps = vec![0.0f32; 20 * RATE];
+            let mut at = 0;
+            while at < claps.len() {
+                let peak = random.random_range(0.1..0.7);
+                for (delay_ms, gain) in [(0, 1.0), (11, 0.5), (23, 0.3), (41, 0.2)] {
+                    let echo = claps.iter_mut().skip(at + 16 * delay_ms).take(RATE / 4);
+                    for (n, sample) in echo.enumerate() {
+                        let envelope = (-(n as f32) / (16.0 * decay_ms)).exp();
+                        *sample += peak * gain * envelope * random.random_range(-1.0..1.0);
+                    }
+                }
+                at += 16 * random.random_range(fewest_ms..most_ms);
+            }
+            let heard = events(&vad, &claps);
+            assert!(
+                heard.is_empty(),
+                "{decay_ms} ms, every {fewest_ms} to {most_ms}: {} events",
+                heard.len()
+            );
+        }
+    }
+}
+
+/// Breathing into a microphone: swells of coloured noise.
+#[test]
+fn breath_is_no_speech() {
+    let vad = vad();
+    for seed in 0..3 {
+        for level in [0.003, 0.03, 0.2] {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut breath = at_level(&Pink(seed), level, 20 * RATE);
+            let mut at = 0;
+            while at < breath.len() {
+                let length = random.random_range(RATE / 4..RATE);
+                let pause = random.random_range(RATE / 5..RATE);
+                let (swell, rest) = breath[at..].split_at_mut(length.min(20 * RATE - at));
+                for (n, sample) in swell.iter_mut().enumerate() {
+                    *sample *= (TAU / 2.0 * n as f32 / length as f32).sin();
+                }
+                rest.iter_mut().take(pause).for_each(|sample| *sample *= 0.01);
+                at += length + pause;
+            }
+            assert!(events(&vad, &breath).is_empty(), "seed {seed}, level {level}");
         }
     }
 }

@@ -31,8 +31,10 @@ pub struct SegmenterConfig {
     /// Samples kept from before the first voiced chunk: soft consonants come before the detector
     /// is sure. Default 300 ms.
     pub pre_roll_ms: u32,
-    /// Samples kept after the last voiced chunk, so that a fading consonant is not cut off. At most
-    /// the soft end. Default 100 ms.
+    /// Samples kept after the last voiced chunk, at most the soft end. Default 200 ms: the burst of a
+    /// last t or s follows its closure by up to a tenth of a second, and in noise the detector
+    /// misses it. Of 1400 sentences in five languages, at 10 dB of signal to noise and better, none
+    /// loses its end with 200 ms; with 100 ms nine do at 10 dB and five at 20 dB.
     pub tail_ms: u32,
     /// Pause after which the segment is worth transcribing on speculation. Default 200 ms.
     pub soft_end_ms: u32,
@@ -63,7 +65,7 @@ impl Default for SegmenterConfig {
             min_speech_ms: 250,
             onset_window_ms: 416,
             pre_roll_ms: 300,
-            tail_ms: 100,
+            tail_ms: 200,
             soft_end_ms: 200,
             hangover_ms: 500,
             long_after_ms: 8_000,

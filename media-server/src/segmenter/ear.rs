@@ -45,7 +45,8 @@ impl Ear {
         let already_heard = expected.saturating_sub(at).min(samples_16k.len() as u64) as usize;
         let gap = at.saturating_sub(expected);
         if gap > LONGEST_GAP {
-            self.feed_silence(LONGEST_GAP, &mut on_event);
+            // A chunk less, so that completing one does not reach into what is heard next.
+            self.feed_silence(LONGEST_GAP - CHUNK_SAMPLES as u64, &mut on_event);
             self.complete_chunk(&mut on_event);
             self.vad.reset();
             self.position = None;

@@ -69,7 +69,7 @@ fn a_sentence_starts_pauses_and_ends_with_the_samples_of_the_pause() {
     assert_eq!(segment.first_voiced, 30 * CHUNK);
     assert_eq!(segment.last_voiced, 70 * CHUNK);
     assert_eq!(segment.start, 30 * CHUNK - 300 * 16);
-    assert_eq!(segment.end(), 70 * CHUNK + 100 * 16);
+    assert_eq!(segment.end(), 76 * CHUNK);
     assert!(!segment.forced);
     assert_contiguous(segment);
 }
@@ -120,6 +120,15 @@ fn blips_and_half_hearted_chunks_open_nothing() {
 }
 
 #[test]
+fn speech_that_was_doubtful_for_long_is_kept_from_its_beginning() {
+    let doubtful = run(&[(30, 0.0), (4, 0.6), (2, 0.2), (18, 0.6), (4, 0.95), (20, 0.0)]);
+    assert_eq!(doubtful[0], Event::Started { at: 30 * CHUNK });
+    assert_eq!(ended(&doubtful)[0].start, 30 * CHUNK - 300 * 16);
+    let apart = run(&[(30, 0.0), (4, 0.6), (4, 0.2), (18, 0.6), (4, 0.95), (20, 0.0)]);
+    assert_eq!(apart[0], Event::Started { at: 38 * CHUNK });
+}
+
+#[test]
 fn the_pre_roll_does_not_reach_into_the_segment_before() {
     let events = run(&[(20, 0.9), (17, 0.0), (20, 0.9), (20, 0.0)]);
     let segments = ended(&events);
@@ -148,6 +157,24 @@ fn a_long_speech_is_cut_at_its_quietest_place_and_goes_on() {
     assert_eq!(segments[0].end(), 341 * CHUNK);
     assert_eq!(segments[1].start, 341 * CHUNK);
     assert_eq!(segments[1].end(), 500 * CHUNK);
+}
+
+#[test]
+fn what_a_cut_leaves_of_the_last_word_is_no_segment() {
+    let mut segmenter = segmenter();
+    let mut events = Vec::new();
+    for n in 0..400u64 {
+        let (probability, level) = match n {
+            0..372 => (0.99, 0.3),
+            372..376 => (0.6, 0.001),
+            _ => (0.0, 0.0),
+        };
+        let samples = [level; CHUNK_SAMPLES];
+        let chunk = Chunk { at: n * CHUNK, probability, samples_16k: &samples };
+        segmenter.push(chunk, |event| events.push(event));
+    }
+    assert_eq!(names(&events), ["started", "ended", "started", "discarded"]);
+    assert_eq!(ended(&events)[0].end(), 375 * CHUNK);
 }
 
 #[test]
@@ -203,5 +230,5 @@ fn memory_is_given_back_after_a_segment() {
     let mut segmenter = segmenter();
     let mut at = 0;
     play(&mut segmenter, &mut at, &[(300, 0.9), (40, 0.0)]);
-    assert!(segmenter.buffered_samples() < 12_000);
+    assert!(segmenter.buffered_samples() < 20_000);
 }
