@@ -230,6 +230,8 @@ async fn mint(
         identity: identity.to_owned(),
         name: None,
         language: language.to_owned(),
+        hear: None,
+        voice: None,
         grants: Grants::default(),
         ttl_s: Some(3600),
     };
@@ -280,6 +282,7 @@ impl Log {
     fn note(&mut self, event: &Event, at: Instant) {
         let utterance = match &event.kind {
             EventKind::UtteranceStarted { utterance }
+            | EventKind::UtterancePartial { utterance, .. }
             | EventKind::UtteranceTranscript { utterance, .. }
             | EventKind::UtteranceTranslation { utterance, .. }
             | EventKind::UtteranceSpoken { utterance, .. }

@@ -295,6 +295,7 @@ impl Session<'_> {
             samples_16k: segment.samples_16k,
             from,
             targets: self.args.to.into_iter().collect(),
+            voices: BTreeMap::new(),
             times,
             cancel: CancelToken::new(),
         };
