@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from harness import prompts, recogniser, scoring, signals
+from harness import call, prompts, recogniser, scoring, signals
 from harness.browser import Browser, Page
 from harness.events import Event
 from harness.peer import Peer
@@ -17,17 +17,16 @@ from harness.server import Api
 
 # How well sentences are translated is judged over many of them in test_call; here the same few are
 # said each time, so that what fails is the page.
-ENGLISH = ("confbridge-lock-no-join", "queue-youarenext")
-SPANISH = ("confbridge-only-one", "vm-nobodyavail")
+ENGLISH = ("confbridge-lock-no-join", "vm-sorry")
+SPANISH = ("confbridge-only-one", "confbridge-pin-bad")
 LOWEST_CHRF = 45
 HIGHEST_WORD_ERROR_RATE = 0.20
 
 # The browser's microphone begins when it is opened: time for the page to join.
 LEAD_S = 5.0
-BETWEEN_S = 1.5
+# Long enough that one sentence is mostly interpreted before the next is said.
+BETWEEN_S = 3.0
 TAIL_S = 120.0
-PAUSE_S = 1.0
-SENTENCE_TIMEOUT_S = 60
 
 # What the page does not keep by itself: where its session is, and which texts were partial.
 WATCH = """
@@ -182,7 +181,7 @@ async def hold(server, held: PageCall, output) -> None:
             # Anna speaks on the page, Beto hears her in Spanish.
             before = len(beto.log.arrived)
             await utterances_are_over(events, len(ENGLISH), by_page=True)
-            await beto.hear_out(quiet_s=PAUSE_S, timeout_s=SENTENCE_TIMEOUT_S)
+            await beto.hear_out(quiet_s=call.HEARD_OUT_S, timeout_s=call.SENTENCE_TIMEOUT_S)
             held.heard_by_peer = beto.log.heard(beto.log.arrived[before].rtp_timestamp)
 
             # Beto answers, and Anna hears him in English.
@@ -236,11 +235,11 @@ async def utterances_are_over(events, count: int, *, by_page: bool) -> None:
             await asyncio.sleep(0.1)
 
     try:
-        await asyncio.wait_for(wait(), SENTENCE_TIMEOUT_S)
+        await asyncio.wait_for(wait(), call.SENTENCE_TIMEOUT_S)
     except TimeoutError:
         told = [event.body for event in events.events]
         raise TimeoutError(f"{spoken()} of {count} utterances were spoken: {told}") from None
-    await events.settle(quiet_s=PAUSE_S, timeout_s=SENTENCE_TIMEOUT_S)
+    await events.settle(quiet_s=call.PAUSE_S, timeout_s=call.SENTENCE_TIMEOUT_S)
 
 
 async def page_is_quiet(page: Page) -> None:
@@ -256,7 +255,7 @@ async def page_is_quiet(page: Page) -> None:
           const look = setInterval(() => {
             analyser.getFloatTimeDomainData(samples);
             quiet = samples.some((sample) => Math.abs(sample) > 0.01) ? 0 : quiet + 1;
-            if (quiet === 20) { clearInterval(look); context.close(); resolve(); }
+            if (quiet === 30) { clearInterval(look); context.close(); resolve(); }
           }, 50);
         })
     """)

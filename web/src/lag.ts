@@ -11,11 +11,11 @@ export interface Part {
 
 /** What each stage is, in words for whoever speaks and listens. */
 export const STAGE_TITLES: Record<Stage, string> = {
-  endpoint: "noticing the end",
+  endpoint: "noticing the pause",
   queue: "waiting",
   transcribe: "understanding",
   translate: "translating",
-  speak: "finding the voice",
+  speak: "voicing",
   playout: "sending",
 };
 

@@ -94,7 +94,10 @@ function leave(message: string): void {
   lobby.show();
 }
 
-addEventListener("pagehide", () => call?.leave());
+// Whoever comes back to the page finds the form, and no call that looks alive.
+addEventListener("pagehide", () => {
+  if (call) leave("You left.");
+});
 
 async function start(): Promise<void> {
   const [languages, voices, needsNoKey] = await Promise.all([
