@@ -18,7 +18,7 @@ from harness.server import Api
 # How well sentences are translated is judged over many of them in test_call; here the same few are
 # said each time, so that what fails is the page.
 ENGLISH = ("confbridge-lock-no-join", "vm-sorry")
-SPANISH = ("confbridge-only-one", "confbridge-pin-bad")
+SPANISH = ("confbridge-only-one", "conf-nonextended")
 LOWEST_CHRF = 45
 HIGHEST_WORD_ERROR_RATE = 0.20
 
