@@ -44,8 +44,12 @@ demo: models ## Set up, fetch the weights, build, hold the self-check call, and 
 setup: ## Install the system packages that are missing (as root or through sudo)
 	@scripts/setup.sh
 
+.PHONY: page
+page: setup ## Build the page into web/dist, where the program takes it from
+	@scripts/page.sh build
+
 .PHONY: build
-build: setup ## Build the programs in release mode
+build: page ## Build the programs in release mode, with the page in them
 	cargo build $(CARGO_ARGS) --bins
 
 .PHONY: models
@@ -58,18 +62,23 @@ models: build ## Fetch the weights that are missing (about 1.4 GB) and check the
 check: lint test ## Everything CI runs
 
 .PHONY: lint
-lint: setup ## Formatting, clippy, shell scripts and workflows
+lint: page ## Formatting, clippy, types, shell scripts and workflows
 	@scripts/lint.sh
 
 .PHONY: test
-test: test-rust test-e2e ## All tests: units, parity with the reference models, whole calls
+test: test-page test-rust test-e2e ## All tests: units, parity with the reference models, whole calls
+
+.PHONY: test-page
+test-page: setup ## Unit tests of the page alone
+	@scripts/page.sh test
 
 .PHONY: test-rust
 test-rust: models ## Rust tests alone
 	@scripts/test-rust.sh $(CARGO_ARGS)
 
 .PHONY: test-e2e
-test-e2e: models ## Whole calls alone: aiortc peers against the running server
+test-e2e: models ## Whole calls alone: aiortc peers and a browser against the running server
+	@scripts/setup.sh test
 	@scripts/test-e2e.sh "$(DRAGOMAN)" $(ARGS)
 
 ## Measure
@@ -95,4 +104,4 @@ bench: setup ## Criterion benchmarks of the hot paths
 
 .PHONY: clean-cache
 clean-cache: ## Remove built programs and Python environments from the cache; the weights stay
-	rm -rf "$(CARGO_TARGET_DIR)" "$(CACHE)/python"
+	rm -rf "$(CARGO_TARGET_DIR)" "$(CACHE)/python" web/node_modules web/dist web/build

@@ -16,6 +16,18 @@ die() {
     exit 1
 }
 
+# The oldest Node that web/package.json allows.
+NODE_AT_LEAST=20.19
+
+require_node() {
+    local version
+    if ! version="$(node --version 2>/dev/null)" || ! command -v npm >/dev/null; then
+        die "Node with npm is missing: install Node $NODE_AT_LEAST or newer"
+    fi
+    printf '%s\n' "$NODE_AT_LEAST" "${version#v}" | sort --version-sort --check=silent ||
+        die "Node $version is too old to build the page: install Node $NODE_AT_LEAST or newer"
+}
+
 # Runs a command up to three times: registries have bad minutes.
 retry() {
     local attempt

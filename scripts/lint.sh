@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, clippy, dependencies, shell scripts, Python and workflows.
+# Formatting, clippy, dependencies, the page, shell scripts, Python and workflows.
 
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -12,6 +12,8 @@ done
 
 cargo fmt --all --check
 cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+scripts/page.sh check
 
 tools="$(python_env tools scripts/tools.txt)"
 "$tools/bin/shellcheck" --external-sources scripts/*.sh .ci/run

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the system packages that building, running and testing need. Only looks when they are
-# there already, which takes a fraction of a second.
+# Installs the system packages that building and running need; with `test`, those of the tests too.
+# Only looks when they are there already, which takes a fraction of a second.
 
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -9,22 +9,26 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 PACKAGES=(build-essential cmake pkg-config curl)
 # To run: the translator and the phonemes are programs of their own.
 PACKAGES+=(apertium apertium-eng-spa espeak-ng)
-# To try it and test it: recorded prompts with their texts, music, and a decoder for them.
+# To try it, and to measure and test it: recorded prompts with their texts, music, and a decoder for them.
 PACKAGES+=(ffmpeg asterisk-moh-opsound-g722)
 for language in en es fr it ru; do
     PACKAGES+=("asterisk-core-sounds-$language" "asterisk-core-sounds-$language-g722")
 done
 
+# To test the page in a browser.
+[ "${1:-}" != test ] || PACKAGES+=(chromium)
+
 for tool in cargo python3; do
     command -v "$tool" >/dev/null || die "$tool is missing: install Rust (see rustup) and Python 3.10 or newer first"
 done
+require_node
 # Debian's Python comes without venv; another one has it.
 python3 -c 'import ensurepip, venv' 2>/dev/null || PACKAGES+=(python3-venv)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     die "this is not a Debian-like system, so nothing can be installed for you. Needed: a C/C++ \
 compiler, cmake, pkg-config, curl, ffmpeg, espeak-ng, Apertium with the eng-spa pair, Python's venv, \
-and for the tests the Asterisk core sounds in G.722 with their texts (en, es, fr, it, ru) under \
+for the tests Chromium, and the Asterisk core sounds in G.722 with their texts (en, es, fr, it, ru) under \
 /usr/share/asterisk/sounds. In Debian's names: ${PACKAGES[*]}"
 fi
 

@@ -235,6 +235,8 @@ async fn mint(
         identity: identity.to_owned(),
         name: None,
         language: language.to_owned(),
+        hear: None,
+        voice: None,
         grants: Grants::default(),
         ttl_s: Some(3600),
     };

@@ -33,6 +33,8 @@ async fn room_and_token(server: &str, identity: &str) -> (String, String) {
         identity: identity.to_owned(),
         name: None,
         language: "en".to_owned(),
+        hear: None,
+        voice: None,
         grants: Grants::default(),
         ttl_s: None,
     };

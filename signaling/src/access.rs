@@ -56,7 +56,9 @@ impl Access {
             room,
             identity: claims.sub,
             name,
+            hear: claims.hear.unwrap_or_else(|| claims.language.clone()),
             language: claims.language,
+            voice: claims.voice,
             grants: claims.grants.unwrap_or_default(),
         }))
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::sync::broadcast;
 
-use crate::wire::{CreateRoom, Event, Grants, LanguageInfo, Room};
+use crate::wire::{CreateRoom, Event, Grants, LanguageInfo, Room, VoiceInfo};
 
 /// A participant as their token names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,12 @@ pub struct Caller {
     pub identity: String,
     /// Display name.
     pub name: String,
-    /// Language spoken and heard (BCP 47), not checked yet.
+    /// Language spoken (BCP 47), not checked yet.
     pub language: String,
+    /// Language heard (BCP 47), not checked yet.
+    pub hear: String,
+    /// Voice in which interpretations are spoken to them.
+    pub voice: Option<String>,
     /// What they may do.
     pub grants: Grants,
 }
@@ -109,6 +113,9 @@ pub trait House: Send + Sync + 'static {
 
     /// Languages and where they can be interpreted into.
     fn languages(&self) -> Vec<LanguageInfo>;
+
+    /// Voices that can be asked for, the preferred engine's first.
+    fn voices(&self) -> Vec<VoiceInfo>;
 
     /// `Ok` once every model is loaded and warm; otherwise what is still missing.
     fn ready(&self) -> Result<(), String>;

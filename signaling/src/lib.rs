@@ -17,6 +17,8 @@ mod access;
 #[cfg(feature = "server")]
 mod bodies;
 #[cfg(feature = "server")]
+mod development;
+#[cfg(feature = "server")]
 mod events;
 #[cfg(feature = "server")]
 pub mod house;

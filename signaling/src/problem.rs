@@ -30,6 +30,7 @@ pub(crate) enum Kind {
     InvalidToken,
     MethodNotAllowed,
     MissingCredentials,
+    NoDevelopment,
     NoSuchPath,
     NoSuchRoom,
     NoSuchSession,
@@ -88,6 +89,9 @@ impl Kind {
             ),
             Self::MissingCredentials => {
                 (StatusCode::UNAUTHORIZED, "missing-credentials", "Credentials are needed")
+            }
+            Self::NoDevelopment => {
+                (StatusCode::NOT_FOUND, "no-development", "The server is not in development mode")
             }
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no-such-path", "There is nothing here"),
             Self::NoSuchRoom => (StatusCode::NOT_FOUND, "no-such-room", "There is no such room"),

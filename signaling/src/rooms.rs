@@ -67,7 +67,31 @@ pub(crate) async fn create_token<H: House>(
 ) -> Result<Response, ApiError> {
     access.require_admin()?;
     api.house.room(&room)?;
-    let token = tokens::mint_token(&api.config.token_key, &room, &request)?;
+    mint(&api, &room, &request)
+}
+
+/// The answer with a token, once the house has the voice asked for.
+pub(crate) fn mint<H: House>(
+    api: &Api<H>,
+    room: &str,
+    request: &CreateToken,
+) -> Result<Response, ApiError> {
+    let token = tokens::mint_token(&api.config.token_key, room, request)?;
+    let hear = request.hear.as_ref().unwrap_or(&request.language);
+    require_voice(&*api.house, hear, request.voice.as_deref())?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((StatusCode::CREATED, no_store, Json(token)).into_response())
+}
+
+/// A problem when the voice does not exist or does not speak the language heard.
+pub(crate) fn require_voice<H: House>(
+    house: &H,
+    hear: &str,
+    voice: Option<&str>,
+) -> Result<(), ApiError> {
+    if voice.is_none() {
+        return Ok(());
+    }
+    validate::voice(&house.voices(), hear, voice)
+        .map_err(|detail| ApiError::new(Kind::InvalidField, detail))
 }

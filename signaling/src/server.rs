@@ -16,7 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::house::House;
 use crate::keys::{ApiKey, KeyError, TokenKey};
 use crate::problem::{ApiError, Kind};
-use crate::{events, middleware, rooms, sessions, status};
+use crate::{development, events, middleware, rooms, sessions, status};
 
 /// Time that open requests get to finish after the shutdown began. Event streams never end by
 /// themselves, so there has to be an end.
@@ -27,13 +27,15 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 pub struct ApiConfig {
     pub(crate) api_key: ApiKey,
     pub(crate) token_key: TokenKey,
+    pub(crate) development: bool,
     pub(crate) max_event_streams: usize,
     pub(crate) event_ping: Duration,
 }
 
 impl ApiConfig {
     /// `token_secret` signs participant tokens; without one the secret is derived from the API
-    /// key. `development` accepts a key with the development prefix.
+    /// key. `development` accepts a key with the development prefix, and makes tokens without any
+    /// (`POST /v1/development/tokens`).
     ///
     /// # Errors
     /// [`KeyError`] says which key is refused and how to make a good one.
@@ -50,6 +52,7 @@ impl ApiConfig {
         Ok(Self {
             api_key,
             token_key,
+            development,
             max_event_streams: 1024,
             event_ping: Duration::from_secs(20),
         })
@@ -138,6 +141,15 @@ pub fn router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
         .route(
             "/v1/languages",
             with_options(get(status::languages::<H>), "GET, HEAD, OPTIONS", None),
+        )
+        .route("/v1/voices", with_options(get(status::voices::<H>), "GET, HEAD, OPTIONS", None))
+        .route(
+            "/v1/development",
+            with_options(get(development::show::<H>), "GET, HEAD, OPTIONS", None),
+        )
+        .route(
+            "/v1/development/tokens",
+            with_options(post(development::create_token::<H>), "POST, OPTIONS", None),
         )
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz::<H>))

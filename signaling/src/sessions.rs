@@ -10,7 +10,7 @@ use crate::bodies::{RoomPath, SdpBody, SdpFragment, SessionPath};
 use crate::house::House;
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
-use crate::status;
+use crate::{rooms, status};
 
 /// `POST /v1/rooms/{room}/sessions`: 201 with the answer, its address and its entity tag.
 pub(crate) async fn create<H: House>(
@@ -21,6 +21,8 @@ pub(crate) async fn create<H: House>(
 ) -> Result<Response, ApiError> {
     let caller = access.into_caller(&room)?;
     status::require_ready(&*api.house)?;
+    // A token may have been minted without this server, or before it was configured anew.
+    rooms::require_voice(&*api.house, &caller.hear, caller.voice.as_deref())?;
     let session = api.house.connect(caller, offer).await?;
     let unfit = |_| ApiError::new(Kind::Internal, "the session's id cannot stand in a header");
     let location = format!("/v1/rooms/{room}/sessions/{}", session.id);

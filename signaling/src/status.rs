@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use crate::house::House;
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
-use crate::wire::LanguageInfo;
+use crate::wire::{LanguageInfo, VoiceInfo};
 
 /// Seconds after which a client may ask again while models load.
 const READY_RETRY_S: u32 = 5;
@@ -16,6 +16,11 @@ const READY_RETRY_S: u32 = 5;
 /// `GET /v1/languages`.
 pub(crate) async fn languages<H: House>(State(api): State<Api<H>>) -> Json<Vec<LanguageInfo>> {
     Json(api.house.languages())
+}
+
+/// `GET /v1/voices`.
+pub(crate) async fn voices<H: House>(State(api): State<Api<H>>) -> Json<Vec<VoiceInfo>> {
+    Json(api.house.voices())
 }
 
 /// `GET /healthz`: the process answers; nothing more.

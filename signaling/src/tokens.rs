@@ -61,9 +61,15 @@ pub(crate) struct Claims {
     /// Room the token is for; absent in an admin token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) room: Option<String>,
-    /// Language spoken and heard (BCP 47).
+    /// Language spoken (BCP 47).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) language: String,
+    /// Language heard (BCP 47); absent when it is the one spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hear: Option<String>,
+    /// Voice of the interpretations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) voice: Option<String>,
     /// What the participant may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) grants: Option<Grants>,
@@ -96,6 +102,8 @@ pub fn mint_token(key: &TokenKey, room: &str, request: &CreateToken) -> Result<T
         name: request.name.clone().unwrap_or_else(|| request.identity.clone()),
         room: Some(room.to_owned()),
         language: request.language.clone(),
+        hear: request.hear.clone(),
+        voice: request.voice.clone(),
         grants: Some(request.grants),
         admin: false,
         iat: now_s,
@@ -119,6 +127,8 @@ pub fn mint_admin_token(
         identity: identity.to_owned(),
         name: None,
         language: "en".to_owned(),
+        hear: None,
+        voice: None,
         grants: Grants::default(),
         ttl_s,
     };
@@ -131,6 +141,8 @@ pub fn mint_admin_token(
         name: String::new(),
         room: None,
         language: String::new(),
+        hear: None,
+        voice: None,
         grants: None,
         admin: true,
         iat: now_s,
@@ -191,6 +203,8 @@ mod tests {
             identity: "ana".to_owned(),
             name: None,
             language: "es".to_owned(),
+            hear: None,
+            voice: None,
             grants: Grants::default(),
             ttl_s: None,
         }
@@ -220,6 +234,20 @@ mod tests {
     }
 
     #[test]
+    fn a_token_carries_what_is_heard_and_in_which_voice() {
+        let request = CreateToken {
+            hear: Some("en".to_owned()),
+            voice: Some("af_heart".to_owned()),
+            ..request()
+        };
+        let token = mint_token(&key(), "lobby", &request).unwrap();
+        let claims = verify(&key(), &token.token).unwrap();
+        assert_eq!(claims.language, "es");
+        assert_eq!(claims.hear.as_deref(), Some("en"));
+        assert_eq!(claims.voice.as_deref(), Some("af_heart"));
+    }
+
+    #[test]
     fn an_admin_token_names_no_room() {
         let token = mint_admin_token(&key(), "office", Some(60)).unwrap();
         let claims = verify(&key(), &token.token).unwrap();
@@ -228,9 +256,11 @@ mod tests {
 
     #[test]
     fn fields_that_cannot_be_used_are_named() {
-        let cases: [(CreateToken, &str); 4] = [
+        let cases: [(CreateToken, &str); 6] = [
             (CreateToken { identity: "a b".to_owned(), ..request() }, "identity"),
             (CreateToken { language: "?".to_owned(), ..request() }, "language"),
+            (CreateToken { hear: Some("?".to_owned()), ..request() }, "hear"),
+            (CreateToken { voice: Some("a b".to_owned()), ..request() }, "voice"),
             (CreateToken { name: Some("\u{7}".to_owned()), ..request() }, "name"),
             (CreateToken { ttl_s: Some(0), ..request() }, "ttl_s"),
         ];

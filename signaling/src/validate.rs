@@ -1,7 +1,7 @@
 //! The shapes of names and values that cross the border: a check per field, before the house sees
 //! it. What depends on the house (which languages exist, how many rooms there may be) is its own.
 
-use crate::wire::{CreateRoom, CreateToken};
+use crate::wire::{CreateRoom, CreateToken, VoiceInfo};
 
 /// Most characters of a room's name.
 pub(crate) const MAX_ROOM_NAME: usize = 64;
@@ -11,6 +11,8 @@ pub(crate) const MAX_IDENTITY: usize = 64;
 pub(crate) const MAX_DISPLAY_NAME: usize = 128;
 /// Most characters of a language tag (RFC 5646 §4.4.1).
 pub(crate) const MAX_LANGUAGE: usize = 35;
+/// Most characters of a voice's name.
+pub(crate) const MAX_VOICE: usize = 64;
 /// Most languages a room may name.
 pub(crate) const MAX_LANGUAGES: usize = 64;
 /// Most participants a room may ask for.
@@ -64,6 +66,36 @@ pub(crate) fn language(tag: &str) -> Result<(), String> {
     }
 }
 
+/// The shape of a voice's name: 1 to 64 visible ASCII characters.
+pub(crate) fn voice_name(name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_graphic();
+    if name.is_empty() || name.len() > MAX_VOICE || !name.chars().all(allowed) {
+        return Err("a voice is one of the names of GET /v1/voices".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether a voice exists and speaks the language heard. Two tags are one language when their
+/// primary subtags are.
+pub(crate) fn voice(known: &[VoiceInfo], hear: &str, name: Option<&str>) -> Result<(), String> {
+    let Some(name) = name else { return Ok(()) };
+    let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
+    let wanted = primary(hear);
+    let mut speakers =
+        known.iter().filter(|voice| primary(&voice.language) == wanted).map(|voice| &voice.name);
+    if speakers.clone().any(|speaker| speaker == name) {
+        return Ok(());
+    }
+    let some = speakers.by_ref().take(5).cloned().collect::<Vec<_>>().join(", ");
+    Err(match (some.as_str(), speakers.next()) {
+        ("", _) => format!("voice: no voice speaks {hear}: leave it out"),
+        (all, None) => format!("voice: {name:?} does not speak {hear}: take one of {all}"),
+        (some, Some(_)) => format!(
+            "voice: {name:?} does not speak {hear}: take one of {some} or another of GET /v1/voices"
+        ),
+    })
+}
+
 /// Every field of a request for a room.
 pub(crate) fn create_room(request: &CreateRoom) -> Result<(), String> {
     if let Some(name) = &request.name {
@@ -95,6 +127,12 @@ pub(crate) fn create_token(request: &CreateToken) -> Result<(), String> {
         display_name(name).map_err(|problem| format!("name: {problem}"))?;
     }
     language(&request.language).map_err(|problem| format!("language: {problem}"))?;
+    if let Some(hear) = &request.hear {
+        language(hear).map_err(|problem| format!("hear: {problem}"))?;
+    }
+    if let Some(voice) = &request.voice {
+        voice_name(voice).map_err(|problem| format!("voice: {problem}"))?;
+    }
     if let Some(ttl_s) = request.ttl_s
         && !(MIN_TTL_S..=MAX_TTL_S).contains(&ttl_s)
     {
@@ -131,6 +169,22 @@ mod tests {
             assert!(language(bad).is_err(), "{bad:?}");
         }
         assert!(language(&format!("en{}", "-abcdefgh".repeat(4))).is_err());
+    }
+
+    #[test]
+    fn a_voice_has_to_speak_the_language_heard() {
+        let voice_of = |name: &str, language: &str| VoiceInfo {
+            name: name.to_owned(),
+            language: language.to_owned(),
+            engine: "kokoro".to_owned(),
+        };
+        let known = [voice_of("ef_dora", "es"), voice_of("af_heart", "en")];
+        assert!(voice(&known, "es", None).is_ok());
+        assert!(voice(&known, "es-MX", Some("ef_dora")).is_ok());
+        let refused = voice(&known, "es", Some("af_heart")).unwrap_err();
+        assert!(refused.contains("ef_dora") && !refused.contains("take one of af"), "{refused}");
+        assert!(voice(&known, "es", Some("nobody")).unwrap_err().starts_with("voice"));
+        assert!(voice(&known, "th", Some("nobody")).unwrap_err().contains("leave it out"));
     }
 
     #[test]

@@ -56,8 +56,13 @@ pub struct Participant {
     pub identity: String,
     /// Display name.
     pub name: String,
-    /// Language spoken and heard (BCP 47).
+    /// Language spoken (BCP 47).
     pub language: String,
+    /// Language heard (BCP 47).
+    pub hear: String,
+    /// Voice in which interpretations are spoken to them; the language's default when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voice: Option<String>,
 }
 
 /// What a participant may do.
@@ -87,14 +92,51 @@ pub struct CreateToken {
     /// Display name; the identity when missing.
     #[serde(default)]
     pub name: Option<String>,
-    /// Language spoken and heard (BCP 47).
+    /// Language spoken (BCP 47).
     pub language: String,
+    /// Language heard (BCP 47); the one spoken when missing.
+    #[serde(default)]
+    pub hear: Option<String>,
+    /// Voice in which interpretations are spoken to the participant, one of `GET /v1/voices` for
+    /// the language heard; the language's default when missing.
+    #[serde(default)]
+    pub voice: Option<String>,
     /// What the participant may do.
     #[serde(default)]
     pub grants: Grants,
     /// Lifetime in seconds; 6 hours when missing.
     #[serde(default)]
     pub ttl_s: Option<u64>,
+}
+
+/// Body of `POST /v1/development/tokens`, which a server in development mode answers to anybody:
+/// a token for a call, and the room for it when there is none of that name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDevelopmentToken {
+    /// Name of the room, `[A-Za-z0-9_-]{1,64}`.
+    pub room: String,
+    /// As in [`CreateToken`]; the server invents one when it is missing.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// As in [`CreateToken`].
+    #[serde(default)]
+    pub name: Option<String>,
+    /// As in [`CreateToken`].
+    pub language: String,
+    /// As in [`CreateToken`].
+    #[serde(default)]
+    pub hear: Option<String>,
+    /// As in [`CreateToken`].
+    #[serde(default)]
+    pub voice: Option<String>,
+}
+
+/// Answer of `GET /v1/development`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Development {
+    /// Whether `POST /v1/development/tokens` makes tokens without a key.
+    pub tokens: bool,
 }
 
 /// Answer of `POST /v1/rooms/{room}/tokens`.
@@ -304,4 +346,15 @@ pub struct LanguageInfo {
     pub name: String,
     /// Codes of the languages it can be interpreted into.
     pub targets: Vec<String>,
+}
+
+/// One entry of the answer of `GET /v1/voices`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoiceInfo {
+    /// Name, as a token may carry it.
+    pub name: String,
+    /// The language it speaks (BCP 47).
+    pub language: String,
+    /// The engine that has it.
+    pub engine: String,
 }

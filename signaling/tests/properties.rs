@@ -10,11 +10,12 @@ use common::{API_KEY, Face};
 use proptest::prelude::*;
 use signaling::wire::{Event, Grants};
 
-const ROUTES: [(&str, &str); 9] = [
+const ROUTES: [(&str, &str); 10] = [
     ("POST", "/v1/rooms"),
     ("GET", "/v1/rooms"),
     ("GET", "/v1/rooms/lobby"),
     ("POST", "/v1/rooms/lobby/tokens"),
+    ("POST", "/v1/development/tokens"),
     ("POST", "/v1/rooms/lobby/sessions"),
     ("PATCH", "/v1/rooms/lobby/sessions/x"),
     ("DELETE", "/v1/rooms/lobby/sessions/x"),

@@ -7,8 +7,9 @@ mod common;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use common::{API_KEY, ETAG, Face, Reply};
-use signaling::mint_admin_token;
-use signaling::wire::{CreateToken, Grants, LanguageInfo, Room, Token};
+use signaling::house::House;
+use signaling::wire::{CreateToken, Development, Grants, LanguageInfo, Room, Token};
+use signaling::{ApiConfig, mint_admin_token, mint_token};
 use std::sync::atomic::Ordering;
 
 const OFFER: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n";
@@ -63,6 +64,9 @@ const ROOM: &str = "/v1/rooms/lobby";
 const SESSIONS: &str = "/v1/rooms/lobby/sessions";
 const TOKENS: &str = "/v1/rooms/lobby/tokens";
 const EVENTS: &str = "/v1/rooms/lobby/events";
+const DEVELOPMENT: &str = "/v1/development/tokens";
+const GOOD_GUEST: &str = r#"{"room":"desk","language":"en"}"#;
+const FOREIGN_VOICE: &str = r#"{"identity":"ben","language":"en","voice":"ef_dora"}"#;
 const GOOD_TOKEN: &str = r#"{"identity":"ben","language":"en"}"#;
 
 #[tokio::test]
@@ -135,6 +139,9 @@ async fn every_mistake_has_its_status_and_its_slug() {
         ("POST", "/v1/rooms", "key", JSON, r#"{"name":"broken"}"#, 500, "internal"),
         ("POST", TOKENS, "key", JSON, r#"{"identity":"ben"}"#, 422, "invalid-field"),
         ("POST", TOKENS, "key", JSON, r#"{"identity":"","language":"en"}"#, 422, "invalid-field"),
+        ("POST", TOKENS, "key", JSON, FOREIGN_VOICE, 422, "invalid-field"),
+        ("POST", DEVELOPMENT, "nobody", JSON, GOOD_GUEST, 404, "no-development"),
+        ("GET", DEVELOPMENT, "nobody", "", "", 405, "method-not-allowed"),
         ("POST", SESSIONS, "ana", "", OFFER, 415, "unsupported-media-type"),
         ("POST", SESSIONS, "ana", JSON, OFFER, 415, "unsupported-media-type"),
         ("POST", SESSIONS, "ana", "application/sdpx", OFFER, 415, "unsupported-media-type"),
@@ -232,6 +239,8 @@ async fn a_minted_token_opens_a_session() {
         identity: "ben".to_owned(),
         name: Some("Ben".to_owned()),
         language: "en".to_owned(),
+        hear: Some("es".to_owned()),
+        voice: Some("ef_dora".to_owned()),
         grants: Grants::default(),
         ttl_s: None,
     };
@@ -254,6 +263,87 @@ async fn a_minted_token_opens_a_session() {
     assert_eq!(reply.header("etag"), format!("\"{ETAG}\""));
     let exposed = reply.header("access-control-expose-headers");
     assert!(exposed.contains("Location") && exposed.contains("ETag") && exposed.contains("Link"));
+}
+
+#[tokio::test]
+async fn a_token_with_a_voice_that_is_not_here_opens_no_session() {
+    let face = Face::new();
+    let request = CreateToken {
+        identity: "ana".to_owned(),
+        name: None,
+        language: "es".to_owned(),
+        hear: None,
+        voice: Some("somebody".to_owned()),
+        grants: Grants::default(),
+        ttl_s: None,
+    };
+    let token = mint_token(&face.token_key, "lobby", &request).unwrap().token;
+    let offer = Request::post(SESSIONS)
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", SDP)
+        .body(Body::from(OFFER))
+        .unwrap();
+    let reply = face.send(offer).await;
+    assert_eq!(reply.status, 422, "{}", reply.text());
+    assert!(reply.problem().detail.contains("ef_dora"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn in_development_mode_anybody_gets_a_token_and_its_room_but_no_page_of_another_site() {
+    let closed = Face::new();
+    let shown: Development = ask(&closed, "GET", "/v1/development", "nobody", "", "").await.json();
+    assert!(!shown.tokens);
+
+    let face = Face::with_config(ApiConfig::new(API_KEY, None, true).unwrap());
+    let shown: Development = ask(&face, "GET", "/v1/development", "nobody", "", "").await.json();
+    assert!(shown.tokens);
+
+    let ask_from = async |origin: &str, body: &str| {
+        let mut request = Request::post(DEVELOPMENT)
+            .header("content-type", JSON)
+            .header("host", "127.0.0.1:8080");
+        if !origin.is_empty() {
+            request = request.header("origin", origin);
+        }
+        face.send(request.body(Body::from(body.to_owned())).unwrap()).await
+    };
+    for origin in ["https://elsewhere.example", "null", "http://127.0.0.1:8081"] {
+        let reply = ask_from(origin, GOOD_GUEST).await;
+        assert_eq!(reply.problem().kind, "/problems/forbidden", "{origin}");
+    }
+    assert!(face.house.room("desk").is_err(), "a refusal makes no room");
+    for body in [
+        r#"{"room":"a b","language":"en"}"#,
+        r#"{"room":"desk","language":"?"}"#,
+        r#"{"room":"desk","language":"en","hear":"es","voice":"somebody"}"#,
+        r#"{"room":"desk","language":"en","grants":{"moderate":true}}"#,
+    ] {
+        let reply = ask_from("", body).await;
+        assert_eq!(reply.problem().kind, "/problems/invalid-field", "{body}");
+    }
+    assert!(face.house.room("desk").is_err(), "a refusal makes no room");
+
+    // Twice: the second finds the room there.
+    for origin in ["", "http://127.0.0.1:8080"] {
+        let reply = ask_from(origin, GOOD_GUEST).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        let token: Token = reply.json();
+        assert!(token.identity.starts_with("guest-"), "{}", token.identity);
+        let shown = Request::get("/v1/rooms/desk")
+            .header("authorization", format!("Bearer {}", token.token))
+            .body(Body::empty())
+            .unwrap();
+        assert_eq!(face.send(shown).await.status, 200);
+    }
+    let large = format!(r#"{{"room":"{}"}}"#, "x".repeat(64 * 1024));
+    assert_eq!(ask_from("", &large).await.status, 413);
+}
+
+#[tokio::test]
+async fn voices_are_listed_with_their_language_and_engine() {
+    let face = Face::new();
+    let reply = ask(&face, "GET", "/v1/voices", "nobody", "", "").await;
+    assert_eq!(reply.text(), r#"[{"name":"ef_dora","language":"es","engine":"kokoro"}]"#);
 }
 
 #[tokio::test]

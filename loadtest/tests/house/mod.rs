@@ -17,7 +17,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 use signaling::ApiConfig;
 use signaling::house::{Caller, House, HouseError, NewSession};
 use signaling::wire::{
-    CreateRoom, Event, EventKind, LanguageInfo, Participant, Room, Trace, UtteranceRef,
+    CreateRoom, Event, EventKind, LanguageInfo, Participant, Room, Trace, UtteranceRef, VoiceInfo,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -156,6 +156,10 @@ impl House for ToneHouse {
         Ok(floor.events.subscribe())
     }
 
+    fn voices(&self) -> Vec<VoiceInfo> {
+        Vec::new()
+    }
+
     fn languages(&self) -> Vec<LanguageInfo> {
         Vec::new()
     }
@@ -242,6 +246,8 @@ impl PeerConnectionEventHandler for Handler {
             identity: self.identity.clone(),
             name: self.identity.clone(),
             language: "en".to_owned(),
+            hear: "en".to_owned(),
+            voice: None,
         };
         publish(&self.rooms, &self.room, EventKind::ParticipantJoined { participant });
         if self.behaviour != Behaviour::Ignore {

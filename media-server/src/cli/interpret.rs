@@ -309,6 +309,7 @@ impl Session<'_> {
             samples_16k: segment.samples_16k,
             from: self.from(),
             targets: self.args.to.into_iter().collect(),
+            voices: BTreeMap::new(),
             times,
             cancel: CancelToken::new(),
         };

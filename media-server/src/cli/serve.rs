@@ -34,7 +34,8 @@ pub(super) struct ServeArgs {
     /// The key that creates rooms and mints tokens
     #[arg(long, env = "DRAGOMAN_API_KEY", hide_env_values = true, value_name = "KEY")]
     api_key: Option<String>,
-    /// Development mode: without an API key, one is invented and printed once
+    /// Development mode: whoever reaches the page can call without a key, and an API key is
+    /// invented and printed once if there is none
     #[arg(long, env = "DRAGOMAN_DEVELOPMENT")]
     development: bool,
     /// Hold a call with oneself before serving, and print what was heard
@@ -186,7 +187,7 @@ impl Ready {
         println!("\nDragoman serves {} (media on UDP {:?}).", self.http, self.udp_ports);
         if self.invented {
             println!("Development key, for this run only: {}", self.api_key);
-            println!("Open the page: {}/#key={}", self.http, self.api_key);
+            println!("Open the page, which needs no key here: {}/", self.http);
         }
         Ok(())
     }

@@ -20,9 +20,15 @@ pub(super) struct TokenArgs {
     /// Display name [default: the identity]
     #[arg(long)]
     name: Option<String>,
-    /// Language spoken and heard, such as en or es
+    /// Language spoken, such as en or es
     #[arg(long)]
     language: inference::Language,
+    /// Language heard [default: the one spoken]
+    #[arg(long, value_name = "LANGUAGE")]
+    hear: Option<inference::Language>,
+    /// Voice of what is interpreted for them, one of GET /v1/voices [default: the language's]
+    #[arg(long)]
+    voice: Option<String>,
     /// Lifetime in seconds
     #[arg(long, default_value_t = 6 * 3600, value_name = "SECONDS")]
     ttl: u64,
@@ -40,6 +46,8 @@ pub(super) fn run(args: &TokenArgs) -> anyhow::Result<()> {
         identity: args.identity.clone(),
         name: args.name.clone(),
         language: args.language.to_string(),
+        hear: args.hear.map(|language| language.to_string()),
+        voice: args.voice.clone(),
         grants: Grants { speak: !args.listen_only, listen: true, moderate: args.moderate },
         ttl_s: Some(args.ttl),
     };

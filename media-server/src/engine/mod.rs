@@ -13,6 +13,7 @@ mod models;
 mod speculation;
 mod stages;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -83,6 +84,8 @@ pub struct Job {
     pub from: Option<Language>,
     /// The languages wanted, each once.
     pub targets: Vec<Language>,
+    /// The voice for a language; one that is missing here is spoken in its default voice.
+    pub voices: BTreeMap<Language, String>,
     /// When it was spoken.
     pub times: Times,
     /// Stops every stage at its next step.

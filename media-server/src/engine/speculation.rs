@@ -133,6 +133,7 @@ mod tests {
             samples_16k: Vec::new(),
             from: None,
             targets: Vec::new(),
+            voices: Default::default(),
             times: Times::new(now, now, now),
             cancel: CancelToken::new(),
         })

@@ -40,6 +40,7 @@ pub(super) enum Work {
 struct Task {
     utterance: UtteranceId,
     language: Language,
+    voice: Option<String>,
     times: Mutex<Times>,
     cancel: CancelToken,
 }
@@ -199,6 +200,7 @@ impl Stages {
             let task = Arc::new(Task {
                 utterance: job.utterance,
                 language,
+                voice: job.voices.get(&language).cloned(),
                 times: Mutex::new(job.times),
                 cancel: job.cancel.clone(),
             });
@@ -290,7 +292,13 @@ impl Stages {
         let task = &job.task;
         let mut output = Output { stages: self, task, buffer: Vec::new(), spoken: false };
         for clause in &job.clauses {
-            if let Err(error) = self.speak_clause(&clause, task, &mut output) {
+            let mut outcome = self.speak_clause(&clause, task, task.voice.clone(), &mut output);
+            if let (Err(error @ VoiceError::UnknownVoice { .. }), Some(_)) = (&outcome, &task.voice)
+            {
+                tracing::warn!(%error, "taking the default voice");
+                outcome = self.speak_clause(&clause, task, None, &mut output);
+            }
+            if let Err(error) = outcome {
                 let reason = match error {
                     VoiceError::Cancelled => DropReason::Cancelled,
                     _ => DropReason::Failed,
@@ -312,12 +320,13 @@ impl Stages {
         &self,
         clause: &str,
         task: &Task,
+        voice: Option<String>,
         output: &mut Output<'_>,
     ) -> Result<(), VoiceError> {
         let request = SpeakRequest {
             text: clause.to_owned(),
             language: task.language,
-            voice: None,
+            voice,
             speed: 1.0,
             cancel: task.cancel.clone(),
         };

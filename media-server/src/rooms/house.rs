@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use inference::Language;
 use inference::translate::Translator;
 use signaling::house::{Caller, House, HouseError, NewSession};
-use signaling::wire::{CreateRoom, Event, LanguageInfo, Room, RoomKind};
+use signaling::wire::{CreateRoom, Event, LanguageInfo, Room, RoomKind, VoiceInfo};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -118,6 +118,17 @@ impl House for Rooms {
                     .collect(),
             })
             .filter(|language| !language.targets.is_empty())
+            .collect()
+    }
+
+    fn voices(&self) -> Vec<VoiceInfo> {
+        let voices = self.shared.models.voices.voices().into_iter();
+        voices
+            .map(|voice| VoiceInfo {
+                name: voice.name,
+                language: voice.language.to_string(),
+                engine: voice.engine,
+            })
             .collect()
     }
 

@@ -213,7 +213,7 @@ impl Shared {
     ) {
         let language = {
             let state = self.state.lock();
-            state.room_of(peer).and_then(|room| room.member(peer)).map(|member| member.language)
+            state.room_of(peer).and_then(|room| room.member(peer)).map(|member| member.hear)
         };
         let Some(language) = language else { return };
         let packet = FirstPacket { utterance, language, peer, rtp_timestamp, sent };
@@ -316,11 +316,11 @@ impl SpeechSink for ListenerSink {
 
     fn heard(&self, peer: PeerId, utterance: UtteranceId, heard: Heard) {
         let shared = &self.0;
-        let (language, targets) = {
+        let (language, targets, voices) = {
             let state = shared.state.lock();
             let Some(room) = state.room_of(peer) else { return };
             let Some(member) = room.member(peer) else { return };
-            (member.language, room.targets(peer))
+            (member.language, room.targets(peer), room.voices())
         };
         let Heard { samples_16k, first_voiced, last_voiced, ended } = heard;
         let cancel = CancelToken::new();
@@ -334,6 +334,7 @@ impl SpeechSink for ListenerSink {
             samples_16k,
             from: Some(language),
             targets: languages,
+            voices,
             times: Times::new(first_voiced.arrived, last_voiced.arrived, ended),
             cancel,
         };

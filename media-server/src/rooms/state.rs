@@ -28,7 +28,12 @@ pub(super) struct Member {
     pub(super) peer: PeerId,
     pub(super) session: String,
     pub(super) identity: String,
+    /// The language spoken.
     pub(super) language: Language,
+    /// The language heard.
+    pub(super) hear: Language,
+    /// The voice of what is interpreted for them.
+    voice: Option<String>,
     pub(super) track: String,
     pub(super) etag: String,
     name: String,
@@ -114,6 +119,8 @@ impl State {
     ) -> Result<u64, HouseError> {
         let language: Language =
             caller.language.parse().map_err(|error| HouseError::Invalid(format!("{error}")))?;
+        let hear: Language =
+            caller.hear.parse().map_err(|error| HouseError::Invalid(format!("{error}")))?;
         let Some(room) = self.rooms.get_mut(&caller.room) else {
             return Err(HouseError::NoSuchRoom(caller.room.clone()));
         };
@@ -133,6 +140,8 @@ impl State {
             session,
             identity: caller.identity.clone(),
             language,
+            hear,
+            voice: caller.voice.clone(),
             track: String::new(),
             etag: String::new(),
             name: caller.name.clone(),
@@ -208,7 +217,7 @@ impl RoomState {
     }
 
     /// Languages that the speech of `speaker` is wanted in, and by whom. Empty when everybody
-    /// speaks the speaker's own: that costs no inference at all.
+    /// hears the speaker's own: that costs no inference at all.
     pub(super) fn targets(&self, speaker: PeerId) -> Targets {
         let Some(source) = self.member(speaker).filter(|member| member.speak) else {
             return Vec::new();
@@ -216,11 +225,23 @@ impl RoomState {
         let mut targets: BTreeMap<Language, Vec<PeerId>> = BTreeMap::new();
         for member in &self.members {
             let hears = member.listen && member.connected && member.peer != speaker;
-            if hears && member.language != source.language {
-                targets.entry(member.language).or_default().push(member.peer);
+            if hears && member.hear != source.language {
+                targets.entry(member.hear).or_default().push(member.peer);
             }
         }
         targets.into_iter().map(|(language, peers)| (language, Arc::from(peers))).collect()
+    }
+
+    /// The voice for each language: the one that its first listener asked for. A language is spoken
+    /// once, so a second listener's wish is not heard.
+    pub(super) fn voices(&self) -> BTreeMap<Language, String> {
+        let mut voices = BTreeMap::new();
+        for member in self.members.iter().filter(|member| member.listen && member.connected) {
+            if let Some(voice) = &member.voice {
+                voices.entry(member.hear).or_insert_with(|| voice.clone());
+            }
+        }
+        voices
     }
 
     /// The routes to and from a peer that just connected. Never to oneself.
@@ -233,7 +254,7 @@ impl RoomState {
             }
             for (listener, source) in [(newcomer, other), (other, newcomer)] {
                 if listener.listen && source.speak {
-                    let same = listener.language == source.language;
+                    let same = listener.hear == source.language;
                     routes.push(Route {
                         listener: listener.peer,
                         source: source.peer,
@@ -253,6 +274,8 @@ impl Member {
             identity: self.identity.clone(),
             name: self.name.clone(),
             language: self.language.to_string(),
+            hear: self.hear.to_string(),
+            voice: self.voice.clone(),
         }
     }
 }
@@ -285,8 +308,15 @@ mod tests {
             identity: identity.to_owned(),
             name: identity.to_owned(),
             language: language.to_owned(),
+            hear: language.to_owned(),
+            voice: None,
             grants: Grants::default(),
         }
+    }
+
+    fn join(state: &mut State, peer: u64, caller: &Caller) {
+        state.reserve(caller, PeerId(peer), caller.identity.clone()).expect("place");
+        state.room_of_mut(PeerId(peer)).expect("in the room").connected(PeerId(peer));
     }
 
     fn room_with(people: &[(&str, &str)]) -> State {
@@ -318,6 +348,39 @@ mod tests {
         let routes = room.routes(PeerId(1));
         assert_eq!(routes.len(), 2);
         assert!(routes.iter().all(|route| route.gain == 1.0 && !route.duck));
+    }
+
+    #[test]
+    fn whoever_hears_the_speakers_language_hears_the_original_at_full_gain() {
+        let mut state = room_with(&[("anna", "en")]);
+        let beto = Caller { hear: "en".to_owned(), ..caller("beto", "es") };
+        join(&mut state, 1, &beto);
+        let room = state.room("r").expect("exists");
+        assert!(room.targets(PeerId(0)).is_empty(), "beto understands anna as she is");
+        let to_anna = room.targets(PeerId(1));
+        assert_eq!(to_anna[0].0, Language::EN);
+        for route in room.routes(PeerId(1)) {
+            let original = route.listener == PeerId(1);
+            assert_eq!((route.gain, route.duck), if original { (1.0, false) } else { (0.2, true) });
+        }
+        let shown = room.participant(PeerId(1)).expect("is there");
+        assert_eq!((shown.language.as_str(), shown.hear.as_str()), ("es", "en"));
+    }
+
+    #[test]
+    fn the_first_listener_of_a_language_chooses_its_voice() {
+        let mut state = room_with(&[]);
+        state.rooms.get_mut("r").expect("exists").max_participants = 4;
+        let with = |identity: &str, language: &str, voice: &str| Caller {
+            voice: Some(voice.to_owned()),
+            ..caller(identity, language)
+        };
+        join(&mut state, 0, &caller("anna", "en"));
+        join(&mut state, 1, &caller("beto", "es"));
+        join(&mut state, 2, &with("carla", "es", "ef_dora"));
+        join(&mut state, 3, &with("diego", "es", "em_alex"));
+        let voices = state.room("r").expect("exists").voices();
+        assert_eq!(voices, BTreeMap::from([(Language::ES, "ef_dora".to_owned())]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use signaling::house::{Caller, House, HouseError, NewSession};
 use signaling::wire::{
     CreateRoom, CreateToken, Event, EventKind, Grants, LanguageInfo, Participant, Problem, Room,
-    Token,
+    Token, VoiceInfo,
 };
 use signaling::{ApiConfig, TokenKey, mint_token};
 use tokio::sync::broadcast;
@@ -45,6 +45,8 @@ impl FakeHouse {
             identity: "ana".to_owned(),
             name: "Ana".to_owned(),
             language: "es".to_owned(),
+            hear: "es".to_owned(),
+            voice: None,
         };
         let event = Event {
             seq: fake.last_seq,
@@ -159,6 +161,14 @@ impl House for FakeHouse {
         }]
     }
 
+    fn voices(&self) -> Vec<VoiceInfo> {
+        vec![VoiceInfo {
+            name: "ef_dora".to_owned(),
+            language: "es".to_owned(),
+            engine: "kokoro".to_owned(),
+        }]
+    }
+
     fn ready(&self) -> Result<(), String> {
         if self.loading.load(Ordering::Relaxed) {
             return Err("whisper-base is still loading".to_owned());
@@ -192,6 +202,8 @@ impl Face {
             identity: identity.to_owned(),
             name: None,
             language: "es".to_owned(),
+            hear: None,
+            voice: None,
             grants,
             ttl_s: Some(60),
         };

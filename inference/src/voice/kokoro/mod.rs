@@ -427,6 +427,8 @@ impl Voice for Kokoro {
                     language: language_of(name)?,
                 })
             })
+            // It comes with voices of languages that only its own phonemes do well.
+            .filter(|voice| self.supports(voice.language))
             .collect()
     }
 

@@ -1,0 +1,111 @@
+// Puts the page together.
+
+import { claimsOf } from "./address.ts";
+import * as api from "./api.ts";
+import { Call, type Tokens } from "./call.ts";
+import { Captions } from "./captions.ts";
+import { explain } from "./messages.ts";
+import { Meter } from "./meter.ts";
+import "./style.css";
+import { CallView } from "./view/call.ts";
+import { CaptionList } from "./view/captions.ts";
+import { byId } from "./view/dom.ts";
+import { LagPanel } from "./view/lag.ts";
+import { Lobby } from "./view/lobby.ts";
+import type { UtteranceEvent } from "./wire.ts";
+
+const lobby = new Lobby(join);
+const view = new CallView({ mute: (muted) => call?.mute(muted), leave: () => leave("You left.") });
+const list = new CaptionList();
+const lags = new LagPanel();
+let call: Call | null = null;
+let meter: Meter | null = null;
+
+/** A token that was given, one made with the server's key, or one of the development mode. */
+function tokensFor(wish: api.Wish, access: string): Tokens {
+  if (claimsOf(access)) return { get: async () => access, renewable: false };
+  const make = access ? () => api.tokenWithKey(access, wish) : () => api.developmentToken(wish);
+  return { get: async () => (await make()).token, renewable: true };
+}
+
+async function join(wish: api.Wish, access: string): Promise<void> {
+  let microphone: MediaStream | undefined;
+  try {
+    microphone = await openMicrophone();
+    let captions: Captions | null = null;
+    const early: UtteranceEvent[] = [];
+    const take = (event: UtteranceEvent) => {
+      if (captions) show(captions, event);
+      else early.push(event);
+    };
+    call = await Call.join(microphone, tokensFor(wish, access), {
+      connected: () => view.state("Connected", "good"),
+      rejoining: (waitMs) => {
+        const seconds = Math.ceil(waitMs / 1000);
+        view.state(`The connection was lost. Joining again in ${seconds} s …`, "bad");
+      },
+      ended: leave,
+      people: (others) => view.people(others),
+      sound: (which, track) => view.sound(which, track),
+      utterance: take,
+    });
+    list.clear();
+    lags.clear();
+    captions = new Captions(call.me.identity, call.me.hear);
+    for (const event of early) show(captions, event);
+    meter = new Meter(microphone, (level) => view.level(level));
+    lobby.hide();
+    byId("farewell", HTMLElement).textContent = "";
+    view.show(call.me, call.originalGain);
+  } catch (error) {
+    for (const track of microphone?.getTracks() ?? []) track.stop();
+    lobby.fail(explain(error));
+  }
+}
+
+async function openMicrophone(): Promise<MediaStream> {
+  // Browsers hide it from pages that came over an open network.
+  if (!navigator.mediaDevices) {
+    throw new Error("the browser gives a microphone only to pages over https or on localhost");
+  }
+  return navigator.mediaDevices.getUserMedia({
+    audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+  });
+}
+
+function show(captions: Captions, event: UtteranceEvent): void {
+  const changed = captions.take(event);
+  if (!changed) return;
+  if ("removed" in changed) {
+    list.remove(changed.removed);
+    return;
+  }
+  list.show(changed, view.nameOf(changed.speaker));
+  if (event.type === "utterance.spoken" && changed.trace) lags.add(changed.trace);
+}
+
+function leave(message: string): void {
+  call?.leave();
+  call = null;
+  meter?.stop();
+  meter = null;
+  view.hide();
+  byId("farewell", HTMLElement).textContent = message;
+  lobby.show();
+}
+
+// Whoever comes back to the page finds the form, and no call that looks alive.
+addEventListener("pagehide", () => {
+  if (call) leave("You left.");
+});
+
+async function start(): Promise<void> {
+  const [languages, voices, needsNoKey] = await Promise.all([
+    api.languages(),
+    api.voices(),
+    api.inDevelopment(),
+  ]);
+  lobby.offer(languages, voices, needsNoKey);
+}
+
+start().catch((error: unknown) => lobby.fail(explain(error)));

@@ -1,0 +1,42 @@
+// What went wrong, for the person before the screen.
+
+import { Refused, Unreachable } from "./api.ts";
+
+const BY_PROBLEM: Record<string, string> = {
+  "room-full": "This room is full: a call is for two. Take another room name.",
+  "no-such-room": "There is no such room. Whoever runs the server can create it.",
+  "not-ready": "The server is still loading its models. Try again in a minute.",
+  overloaded: "The server has its hands full. Try again in a minute.",
+  "invalid-token": "The key or token is not this server's, or it has expired.",
+  "missing-credentials": "This server asks for a key or a token.",
+  forbidden: "The token does not allow this; it may be for another room.",
+};
+
+export function explain(error: unknown): string {
+  if (error instanceof Refused) return BY_PROBLEM[error.slug] ?? `${sentence(error.message)}`;
+  if (error instanceof Unreachable) return "The server cannot be reached. Is it still running?";
+  if (!(error instanceof Error)) return "Something went wrong.";
+  switch (error.name) {
+    case "NotAllowedError":
+      return "The microphone is needed for a call. Allow it in the browser's address bar, and join again.";
+    case "NotFoundError":
+      return "No microphone was found. Plug one in, and join again.";
+    case "NotReadableError":
+      return "The microphone is taken by another program. Close that, and join again.";
+    default:
+      return `That did not work: ${error.message}`;
+  }
+}
+
+/** Why joining again is pointless; false for what may pass by itself. */
+export function isFinal(error: unknown): boolean {
+  if (!(error instanceof Refused)) return false;
+  // After a lost connection the server still counts our old self for a while.
+  if (["room-full", "identity-taken"].includes(error.slug)) return false;
+  return error.status >= 400 && error.status < 500 && error.status !== 408 && error.status !== 429;
+}
+
+function sentence(text: string): string {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(first) ? first : `${first}.`;
+}

@@ -1,0 +1,77 @@
+// The captions as a conversation: mine on one side, the others' on the other.
+
+import { type Caption, lines, type Text } from "../captions.ts";
+import { byId, fromTemplate, part } from "./dom.ts";
+import { lagOf } from "./lag.ts";
+
+// How near its end a list counts as read to the end, in pixels.
+const AT_END_PX = 80;
+
+export class CaptionList {
+  readonly #list = byId("captions", HTMLElement);
+  readonly #empty = byId("captions-empty", HTMLElement);
+  // Read aloud by screen readers: finished sentences alone, partial ones would never end.
+  readonly #spoken = byId("captions-live", HTMLElement);
+  readonly #items = new Map<string, HTMLElement>();
+
+  clear(): void {
+    this.#items.clear();
+    this.#list.replaceChildren();
+    this.#spoken.replaceChildren();
+    this.#empty.hidden = false;
+  }
+
+  remove(id: string): void {
+    this.#items.get(id)?.remove();
+    this.#items.delete(id);
+    this.#empty.hidden = this.#items.size > 0;
+  }
+
+  show(caption: Caption, speaker: string): void {
+    const wasAtEnd = this.#isAtEnd();
+    const item = this.#items.get(caption.id) ?? this.#add(caption, speaker);
+    const { lead, second } = lines(caption);
+    write(part(item, ".lead"), lead);
+    write(part(item, ".second"), second);
+    const isListening = !caption.over && !lead && !second;
+    part(item, ".listening").hidden = !isListening;
+    const note = part(item, ".note");
+    note.textContent = caption.dropped ? `Not spoken: ${caption.dropped}` : "";
+    note.hidden = !caption.dropped;
+    if (caption.trace && !item.querySelector(".lag")) item.append(lagOf(caption.trace));
+    if (lead && !lead.partial && !caption.mine) this.#say(item, speaker, lead);
+    if (wasAtEnd) this.#list.scrollTo({ top: this.#list.scrollHeight });
+  }
+
+  #add(caption: Caption, speaker: string): HTMLElement {
+    const item = fromTemplate("caption");
+    item.classList.add(caption.mine ? "mine" : "theirs");
+    part(item, ".speaker").textContent = caption.mine ? "You" : speaker;
+    this.#items.set(caption.id, item);
+    this.#list.append(item);
+    this.#empty.hidden = true;
+    return item;
+  }
+
+  #say(item: HTMLElement, speaker: string, { text, language }: Text): void {
+    if (item.dataset.said === text) return;
+    item.dataset.said = text;
+    const line = document.createElement("p");
+    line.lang = language;
+    line.textContent = `${speaker}: ${text}`;
+    this.#spoken.replaceChildren(line);
+  }
+
+  #isAtEnd(): boolean {
+    const { scrollTop, clientHeight, scrollHeight } = this.#list;
+    return scrollHeight - scrollTop - clientHeight < AT_END_PX;
+  }
+}
+
+function write(line: HTMLElement, text: Text | null): void {
+  line.hidden = !text;
+  if (!text) return;
+  line.textContent = text.text;
+  line.lang = text.language;
+  line.classList.toggle("partial", text.partial);
+}

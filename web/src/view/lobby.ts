@@ -1,0 +1,106 @@
+// The form before the call: who one is, what one speaks and hears, and where.
+
+import { asked, claimsOf } from "../address.ts";
+import type { Wish } from "../api.ts";
+import { identityFor, inventedRoom, languageName, voiceLabel } from "../names.ts";
+import type { LanguageInfo, VoiceInfo } from "../wire.ts";
+import { byId } from "./dom.ts";
+
+const NAME_KEY = "dragoman.name";
+
+export class Lobby {
+  readonly #section = byId("lobby", HTMLElement);
+  readonly #form = byId("join", HTMLFormElement);
+  readonly #title = byId("join-title", HTMLElement);
+  readonly #name = byId("name", HTMLInputElement);
+  readonly #language = byId("language", HTMLSelectElement);
+  readonly #hear = byId("hear", HTMLSelectElement);
+  readonly #voice = byId("voice", HTMLSelectElement);
+  readonly #room = byId("room", HTMLInputElement);
+  readonly #access = byId("access", HTMLInputElement);
+  readonly #button = byId("join-button", HTMLButtonElement);
+  readonly #error = byId("join-error", HTMLElement);
+  #voices: VoiceInfo[] = [];
+
+  /** `join` is called with a complete form. */
+  constructor(join: (wish: Wish, access: string) => Promise<void>) {
+    const { room, access } = asked(new URL(location.href));
+    this.#name.value = localStorage.getItem(NAME_KEY) ?? "";
+    this.#access.value = access;
+    this.#room.value = room || inventedRoom(Math.random);
+    this.#button.textContent = room ? "Join the call" : "Start the call";
+    this.#title.textContent = room ? "Join a call" : "Start a call";
+    this.#language.addEventListener("change", () => this.#showVoices());
+    this.#hear.addEventListener("change", () => this.#showVoices());
+    byId("new-room", HTMLButtonElement).addEventListener("click", () => {
+      this.#room.value = inventedRoom(Math.random);
+      this.#room.focus();
+    });
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      localStorage.setItem(NAME_KEY, this.#name.value);
+      this.fail("");
+      this.#button.disabled = true;
+      void join(this.#wish(), this.#access.value.trim()).finally(() => {
+        this.#button.disabled = false;
+      });
+    });
+  }
+
+  offer(languages: LanguageInfo[], voices: VoiceInfo[], needsNoKey: boolean): void {
+    this.#voices = voices;
+    const mine = navigator.language.split("-")[0];
+    const options = languages
+      .map(({ code }) => new Option(languageName(code), code, code === mine, code === mine))
+      .toSorted((one, other) => one.text.localeCompare(other.text));
+    this.#language.replaceChildren(...options);
+    const heard = options.map(({ text, value }) => new Option(text, value));
+    this.#hear.replaceChildren(new Option("the same", "", true, true), ...heard);
+    // A token that was given to us knows better who we are.
+    const field = byId("access-field", HTMLElement);
+    field.hidden = needsNoKey && !this.#access.value;
+    this.#access.required = !needsNoKey;
+    this.#showVoices();
+    this.#button.disabled = false;
+  }
+
+  show(): void {
+    this.#section.hidden = false;
+    this.#button.focus();
+  }
+
+  hide(): void {
+    this.#section.hidden = true;
+  }
+
+  /** Says what went wrong; an empty message takes it back. */
+  fail(message: string): void {
+    this.#error.textContent = message;
+  }
+
+  #showVoices(): void {
+    const hear = this.#hear.value || this.#language.value;
+    const before = this.#voice.value;
+    const options = this.#voices
+      .filter(({ language }) => language === hear)
+      .map((voice) => new Option(voiceLabel(voice), voice.name));
+    this.#voice.replaceChildren(new Option("the usual one", "", true, true), ...options);
+    if (options.some(({ value }) => value === before)) this.#voice.value = before;
+    this.#voice.disabled = options.length === 0;
+  }
+
+  #wish(): Wish {
+    const name = this.#name.value.trim();
+    const language = this.#language.value;
+    const bytes = crypto.getRandomValues(new Uint8Array(3));
+    const suffix = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    return {
+      room: claimsOf(this.#access.value.trim())?.room ?? this.#room.value,
+      identity: identityFor(name, suffix),
+      name,
+      language,
+      hear: this.#hear.value || language,
+      voice: this.#voice.value || null,
+    };
+  }
+}

@@ -1,0 +1,82 @@
+// The JSON of the server's API, as far as the page reads it. Times are milliseconds.
+
+export interface Participant {
+  identity: string;
+  name: string;
+  /** Language spoken. */
+  language: string;
+  /** Language heard. */
+  hear: string;
+  voice?: string;
+}
+
+export interface Room {
+  name: string;
+  original_gain: number;
+  participants: Participant[];
+}
+
+export interface LanguageInfo {
+  code: string;
+  name: string;
+  /** Languages it can be interpreted into. */
+  targets: string[];
+}
+
+export interface VoiceInfo {
+  name: string;
+  language: string;
+  engine: string;
+}
+
+export interface Token {
+  token: string;
+  identity: string;
+}
+
+/** RFC 9457. */
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+}
+
+/** The stages of an utterance from its last voiced sample to its first translated packet. */
+export const STAGES = ["endpoint", "queue", "transcribe", "translate", "speak", "playout"] as const;
+export type Stage = (typeof STAGES)[number];
+
+export type Trace = { [stage in `${Stage}_ms`]?: number } & { lag_ms?: number };
+
+interface Told {
+  seq: number;
+  time_ms: number;
+  room: string;
+}
+
+interface OfUtterance extends Told {
+  utterance: string;
+  speaker: string;
+}
+
+interface WithText extends OfUtterance {
+  language: string;
+  text: string;
+}
+
+export type RoomEvent =
+  | (Told & { type: "participant.joined"; participant: Participant })
+  | (Told & { type: "participant.left"; participant: Participant; reason: string })
+  | (OfUtterance & { type: "utterance.started" })
+  | (WithText & { type: "utterance.partial"; stage: "transcript" | "translation" })
+  | (WithText & { type: "utterance.transcript"; trace: Trace })
+  | (WithText & { type: "utterance.translation"; trace: Trace })
+  | (OfUtterance & {
+      type: "utterance.spoken";
+      language: string;
+      listener: string;
+      trace: Trace;
+    })
+  | (OfUtterance & { type: "utterance.dropped"; reason: string; detail: string });
+
+export type UtteranceEvent = Extract<RoomEvent, OfUtterance>;
