@@ -338,7 +338,8 @@ impl Segmenter {
 
     /// Where a segment stops that ends now: shortly after its last voiced chunk.
     fn pause_begin(&self) -> u64 {
-        (self.last_voiced + self.config.tail()).min(self.buffer.end())
+        let longest = self.buffer.start() + self.config.max_segment();
+        (self.last_voiced + self.config.tail()).min(self.buffer.end()).min(longest)
     }
 
     fn segment_until_pause(&self) -> Segment {
