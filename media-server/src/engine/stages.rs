@@ -316,7 +316,10 @@ impl Output<'_> {
 }
 
 fn named(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(body)
+    std::thread::Builder::new().name(name).spawn(move || {
+        crate::priority::give_way();
+        body();
+    })
 }
 
 /// An error with its causes on one line.

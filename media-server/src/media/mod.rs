@@ -45,6 +45,8 @@ pub struct MediaConfig {
     pub workers: usize,
     /// Time without any datagram after which a peer counts as lost.
     pub peer_timeout: std::time::Duration,
+    /// Whether the workers ask for the system's real-time class.
+    pub real_time: bool,
 }
 
 /// A peer that wants to connect.

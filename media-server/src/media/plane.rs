@@ -170,9 +170,10 @@ impl Handle {
         let counters = Arc::new(Counters::default());
         let worker =
             Worker::new(socket, Arc::clone(&wake), receiver, notices, Arc::clone(&counters));
+        let real_time = config.real_time;
         let thread = std::thread::Builder::new()
             .name(format!("media-{index}"))
-            .spawn(move || worker.run())
+            .spawn(move || worker.run(real_time))
             .map_err(failed)?;
         Ok(Self {
             commands: Some(commands),

@@ -23,6 +23,7 @@ use self::story::{FirstPacket, Stories};
 use crate::engine::{DropReason, Engine, EngineConfig, Job, Models, UtteranceId};
 use crate::listener::{Heard, Listener, SpeechSink};
 use crate::media::{CloseReason, MediaConfig, MediaPlane, Notice, PeerId};
+use crate::metrics::{Metrics, Now};
 use crate::segmenter::SegmenterConfig;
 use crate::speaker::{Speaker, SpeakerNotice};
 use crate::trace::Times;
@@ -91,6 +92,7 @@ pub(crate) struct Shared {
     speaker: Speaker,
     state: Mutex<State>,
     stories: Mutex<Stories>,
+    metrics: Metrics,
     listener: std::sync::OnceLock<Listener>,
     engine: std::sync::OnceLock<std::sync::Weak<Engine>>,
     next_peer: AtomicU64,
@@ -115,6 +117,7 @@ impl Rooms {
             speaker,
             state: Mutex::new(State::default()),
             stories: Mutex::new(Stories::default()),
+            metrics: Metrics::default(),
             listener: std::sync::OnceLock::new(),
             engine: std::sync::OnceLock::new(),
             next_peer: AtomicU64::new(1),
@@ -136,6 +139,16 @@ impl Rooms {
     /// UDP addresses that callers are offered.
     pub fn media_addresses(&self) -> Vec<std::net::SocketAddr> {
         self.shared.plane.candidates().to_vec()
+    }
+
+    /// The numbers of this server; see [`Metrics::render`].
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn render_metrics(&self) -> Result<String, std::fmt::Error> {
+        let (rooms, participants) = self.shared.state.lock().population();
+        let media = self.shared.plane.stats();
+        self.shared.metrics.render(Now { media, rooms, participants })
     }
 }
 
@@ -239,6 +252,7 @@ impl Shared {
         let Some(room) = state.room_of_mut(packet.peer) else { return };
         let Some(listener) = room.member(packet.peer) else { return };
         let (listener, track) = (listener.identity.clone(), listener.track.clone());
+        self.metrics.spoken(&times.trace());
         room.emit(EventKind::UtteranceSpoken {
             utterance: reference,
             language: packet.language.to_string(),
@@ -253,6 +267,7 @@ impl Shared {
         if reason == DropReason::Failed {
             tracing::error!(%utterance, detail, "an utterance failed");
         }
+        self.metrics.outcome(reason.label());
         let Some((room, reference)) = self.stories.lock().reference(utterance) else { return };
         self.emit(
             &room,

@@ -93,6 +93,12 @@ impl State {
         Ok(shown)
     }
 
+    /// Rooms, and participants whose media flows.
+    pub(super) fn population(&self) -> (usize, usize) {
+        let members = self.rooms.values().flat_map(|room| &room.members);
+        (self.rooms.len(), members.filter(|member| member.connected).count())
+    }
+
     pub(super) fn room(&self, name: &str) -> Result<&RoomState, HouseError> {
         self.rooms.get(name).ok_or_else(|| HouseError::NoSuchRoom(name.to_owned()))
     }
