@@ -155,6 +155,9 @@ impl Config {
         if !(0.0..=1.0).contains(&self.rooms.original_gain) {
             return invalid("rooms.original_gain", "lies between 0 and 1");
         }
+        if !(0.0..=1.0).contains(&self.rooms.barge_in_gain) {
+            return invalid("rooms.barge_in_gain", "lies between 0 and 1");
+        }
         if self.engine.queue == 0 {
             return invalid("engine.queue", "must be at least 1");
         }

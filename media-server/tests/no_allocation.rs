@@ -77,7 +77,7 @@ fn a_tick_of_a_speaking_and_listening_peer_allocates_nothing() {
         let arrived = RtpIn { arrived: now, sequence: tick as u16, timestamp: tick * 960, payload };
         inbound.packet(arrived, &counters);
         inbound.tick(now, &counters);
-        inbound.pull_original(&mut original);
+        inbound.pull_original(now, &mut original);
         while heard.try_pop().is_some() {}
         // An utterance of a second, then a pause of one.
         if tick / 50 % 2 == 0 {

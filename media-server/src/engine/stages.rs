@@ -23,7 +23,7 @@ use crate::trace::Times;
 const NO_SPEECH_THRESHOLD: f32 = 0.6;
 const LOG_PROBABILITY_THRESHOLD: f32 = -1.0;
 /// Silence between two clauses that were synthesised apart.
-const CLAUSE_PAUSE_MS: usize = 90;
+const CLAUSE_PAUSE_MS: u64 = 90;
 /// Clauses that may wait for their synthesis; an utterance has fewer, so translation never waits.
 const CLAUSE_QUEUE: usize = 256;
 
@@ -32,6 +32,7 @@ struct Task {
     utterance: UtteranceId,
     language: Language,
     times: Mutex<Times>,
+    voiced: bool,
     cancel: CancelToken,
 }
 
@@ -131,6 +132,7 @@ impl Stages {
                 utterance: job.utterance,
                 language,
                 times: Mutex::new(job.times),
+                voiced: job.voiced,
                 cancel: job.cancel.clone(),
             });
             let text = transcript.text.clone();
@@ -150,16 +152,16 @@ impl Stages {
         };
         let mut splitter = ClauseSplitter::new(task.language);
         let mut speech: Option<Sender<String>> = None;
-        let mut too_late = false;
+        let mut unspoken = (!task.voiced).then_some(DropReason::Overlapped);
         let mut say = |clause: String| {
-            if too_late {
+            if unspoken.is_some() {
                 return;
             }
             if speech.is_none() {
                 let now = Instant::now();
                 let mut times = task.times.lock();
                 if !in_time(&times, self.deadline, now) {
-                    too_late = true;
+                    unspoken = Some(DropReason::TooLate);
                     return;
                 }
                 times.first_clause = Some(now);
@@ -193,13 +195,15 @@ impl Stages {
                     *times
                 };
                 self.observer.translated(task.utterance, task.language, &translation, &times);
-                if !too_late && times.first_clause.is_none() {
+                if let Some(reason) = unspoken {
+                    let detail = match reason {
+                        DropReason::Overlapped => "captioned only: somebody else was speaking",
+                        _ => "captioned only: the deadline for speaking had passed",
+                    };
+                    self.drop_task(task, reason, detail);
+                } else if times.first_clause.is_none() {
                     let detail = "the translation holds nothing that could be spoken";
                     self.drop_task(task, DropReason::Failed, detail);
-                }
-                if too_late {
-                    let detail = "captioned only: the deadline for speaking had passed";
-                    self.drop_task(task, DropReason::TooLate, detail);
                 }
             }
             Err(error) => {
@@ -214,7 +218,7 @@ impl Stages {
 
     fn speak(&self, job: &SpeakJob) {
         let task = &job.task;
-        let mut output = Output { stages: self, task, buffer: Vec::new(), spoken: false };
+        let mut output = Output { stages: self, task, buffer: Vec::new(), at_48k: 0 };
         for clause in &job.clauses {
             if let Err(error) = self.speak_clause(&clause, task, &mut output) {
                 let reason = match error {
@@ -287,15 +291,15 @@ struct Output<'a> {
     stages: &'a Stages,
     task: &'a Task,
     buffer: Vec<f32>,
-    spoken: bool,
+    /// Place in the utterance of what comes next.
+    at_48k: u64,
 }
 
 impl Output<'_> {
     /// A breath between two clauses; nothing before the first.
     fn pause(&mut self) {
-        if self.spoken {
-            let samples = SPOKEN_RATE_HZ as usize / 1000 * CLAUSE_PAUSE_MS;
-            self.buffer.resize(self.buffer.len() + samples, 0.0);
+        if self.at_48k > 0 {
+            self.at_48k += u64::from(SPOKEN_RATE_HZ) / 1000 * CLAUSE_PAUSE_MS;
         }
     }
 
@@ -309,9 +313,9 @@ impl Output<'_> {
             *times
         };
         let (utterance, language) = (self.task.utterance, self.task.language);
-        self.stages.observer.speech(utterance, language, &self.buffer, &times);
+        self.stages.observer.speech(utterance, language, self.at_48k, &self.buffer, &times);
+        self.at_48k += self.buffer.len() as u64;
         self.buffer.clear();
-        self.spoken = true;
     }
 }
 

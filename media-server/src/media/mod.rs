@@ -11,11 +11,13 @@ pub mod inbound;
 pub mod jitter;
 pub mod mixer;
 pub mod outbound;
+pub mod pace;
 pub mod peer;
 mod plane;
 pub mod reorder;
 pub mod sequence;
 pub mod stats;
+pub mod stretch;
 pub mod timeline;
 mod worker;
 

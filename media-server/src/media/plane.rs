@@ -122,6 +122,11 @@ impl MediaPlane {
         self.broadcast(|| Command::SetRoute { listener, source, gain, duck });
     }
 
+    /// `listener` hears interpretations at `gain` from now on, 0 to 1.
+    pub fn set_voice_gain(&self, listener: PeerId, gain: f32) {
+        self.broadcast(|| Command::SetVoiceGain { listener, gain });
+    }
+
     /// `listener` hears the original sound of `source` no more.
     pub fn clear_route(&self, listener: PeerId, source: PeerId) {
         self.broadcast(|| Command::ClearRoute { listener, source });

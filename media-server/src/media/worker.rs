@@ -50,6 +50,13 @@ pub enum Command {
         /// Quieter while an interpretation plays.
         duck: bool,
     },
+    /// `listener` hears interpretations at this gain.
+    SetVoiceGain {
+        /// Who hears.
+        listener: PeerId,
+        /// How loud, 0 to 1.
+        gain: f32,
+    },
     /// `listener` hears `source` no more.
     ClearRoute {
         /// Who.
@@ -177,6 +184,11 @@ impl Worker {
                         && listener != source
                     {
                         mixer.set_route(source, gain, duck);
+                    }
+                }
+                Ok(Command::SetVoiceGain { listener, gain }) => {
+                    if let Some(peer) = self.peers.get_mut(&listener) {
+                        peer.set_voice_gain(gain);
                     }
                 }
                 Ok(Command::ClearRoute { listener, source }) => {
