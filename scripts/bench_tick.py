@@ -19,6 +19,7 @@ import urllib.request
 from pathlib import Path
 
 from bench_lag import fixed_clips, machine
+
 from harness import call
 from harness.server import Server
 
@@ -107,7 +108,8 @@ def main() -> None:
         name = "real time" if got else "refused" if asked else "ordinary"
         print(
             f"  {name:10} p50 {row['p50_ms']:6.2f}  p99 {row['p99_ms']:6.2f}"
-            f"  max {row['max_ms']:7.2f} ms late; {row['ticks']} ticks, {row['skipped']:.0f} skipped;"
+            f"  max {row['max_ms']:7.2f} ms late;"
+            f" {row['ticks']} ticks, {row['skipped']:.0f} skipped;"
             f" {row['sentences']} sentences, {row['cores_busy']:.1f} cores busy with them,"
             f" load {row['load']:.1f}"
         )

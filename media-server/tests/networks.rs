@@ -21,6 +21,9 @@ use ringbuf::traits::Consumer as _;
 
 /// A minute of 20 ms packets.
 const PACKETS: usize = 3_000;
+/// Ticks between which the mixed sound is judged: after five seconds, and before the sender ends.
+const SETTLED: u64 = 250;
+const LAST: u64 = PACKETS as u64 - 10;
 /// Chance of a packet to leave a burst of losses: bursts of four on average.
 const BURST_END: f64 = 0.25;
 
@@ -94,7 +97,7 @@ struct Outcome {
     /// Frames that reached the recogniser, and how many of them after more than a moment.
     frames: u64,
     delayed_frames: u64,
-    /// Ticks after the first five seconds, and how often the mixed sound broke off in them.
+    /// Ticks that count, and how often the mixed sound broke off in them.
     ticks: u64,
     underruns: u64,
 }
@@ -120,9 +123,8 @@ fn receive(network: Network, packets: &[Bytes]) -> Outcome {
         }
     };
     let mut waiting = arrivals.iter().peekable();
-    let mut settled = 0;
-    let ticks = PACKETS as u64 + 10;
-    for tick in 0..ticks {
+    let (mut settled, mut broken_off) = (0, 0);
+    for tick in 0..PACKETS as u64 + 10 {
         let now_ms = tick as f64 * 20.0 + 9.0;
         while let Some(arrival) = waiting.next_if(|arrival| arrival.at_ms <= now_ms) {
             let arrived = at(arrival.at_ms);
@@ -139,8 +141,10 @@ fn receive(network: Network, packets: &[Bytes]) -> Outcome {
         inbound.tick(now, &counters);
         hear(now);
         inbound.pull_original(now, &mut block);
-        if tick == 250 {
-            settled = counters.underruns.get();
+        match tick {
+            SETTLED => settled = counters.underruns.get(),
+            LAST => broken_off = counters.underruns.get(),
+            _ => {}
         }
     }
     let unique: HashSet<usize> = arrivals.iter().map(|arrival| arrival.index).collect();
@@ -152,8 +156,8 @@ fn receive(network: Network, packets: &[Bytes]) -> Outcome {
         lost_runs: runs.map(|run| run.len() as u64).collect(),
         frames,
         delayed_frames,
-        ticks: ticks - 250,
-        underruns: counters.underruns.get() - settled,
+        ticks: LAST - SETTLED,
+        underruns: broken_off - settled,
         counters,
     }
 }
@@ -230,4 +234,14 @@ fn with_jitter_reordering_and_duplicates_every_counter_adds_up() {
             assert!(late < 0.05, "{network:?}: {late}");
         }
     }
+}
+
+#[test]
+fn packets_that_come_after_they_were_given_up_are_counted_as_lost_and_late() {
+    let network =
+        Network { seed: 8, loss: 0.05, bursts: false, jitter_ms: 200.0, duplicates: 0.02 };
+    let outcome = receive(network, &packets());
+    check(network, &outcome);
+    let late = outcome.counters.late.get();
+    assert!((100..1_500).contains(&late), "{late} of {PACKETS} late");
 }

@@ -94,9 +94,11 @@ impl Jitter {
         }
         self.correct();
         let available = self.samples.len().min(PLAYOUT_SAMPLES);
-        for (target, sample) in block.iter_mut().zip(self.samples.drain(..available)) {
-            *target = sample;
-        }
+        let (front, back) = self.samples.as_slices();
+        let first = front.len().min(available);
+        block[..first].copy_from_slice(&front[..first]);
+        block[first..available].copy_from_slice(&back[..available - first]);
+        self.samples.drain(..available);
         if starts {
             stretch::fade_in(&mut block[..available]);
         } else if available > 0 {

@@ -45,7 +45,8 @@ impl World {
     /// Packets of a tone, sent every 20 ms of a clock that runs fast by `ppm` and arriving in order
     /// but late by what `lateness_ms` draws, against our ticks.
     fn run(&mut self, seconds: u64, ppm: f64, mut lateness_ms: impl FnMut() -> f64) {
-        let mut arrivals = (0..seconds * 50).scan(0.0_f64, |last, index| {
+        // A second more than is played, so that a fast sender does not fall silent before the end.
+        let mut arrivals = (0..(seconds + 1) * 50).scan(0.0_f64, |last, index| {
             let sent = index as f64 * 20.0 / (1.0 + ppm * 1e-6);
             *last = last.max(sent + lateness_ms());
             Some((index, *last))

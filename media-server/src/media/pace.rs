@@ -3,7 +3,7 @@
 //! A packet's *transit* is its arrival on our clock minus its timestamp on the sender's; only
 //! differences mean something. Its *lateness* is its transit beyond that of the fastest packet of
 //! the last two seconds, short enough for the drift between the clocks not to matter. The wait that
-//! is aimed at covers 98 of 100 latenesses, where old ones fade away in some seconds.
+//! is aimed at covers 985 of 1000 latenesses, where old ones fade away in some seconds.
 //!
 //! The wait that *is* counts likewise for the fastest packet: how long after its arrival its first
 //! sample is played. A sender whose clock runs fast makes it grow, a slow one makes it shrink, so
@@ -21,7 +21,7 @@ const BUCKETS: usize = 40;
 /// Share of the old that stays with each packet: half is forgotten in 3.5 s of 20 ms packets.
 const FORGETTING: f32 = 0.996;
 /// Share of the packets that the target covers.
-const COVERED: f32 = 0.98;
+const COVERED: f32 = 0.985;
 /// What the target adds for our own ticks, which come up to some milliseconds late: 10 ms.
 const CAUTION: u64 = 480;
 /// Bounds of the target: 40 and 240 ms. Beyond, a conversation suffers more than from gaps.
