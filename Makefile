@@ -87,6 +87,10 @@ test-e2e: models ## Whole calls alone: aiortc peers and a browser against the ru
 bench-lag: models ## Lag of whole calls, and the recogniser beside faster-whisper
 	@scripts/bench-lag.sh "$(DRAGOMAN)" $(ARGS)
 
+.PHONY: bench-tick
+bench-tick: models ## How late the 20 ms ticks are while models compute, with and without real time
+	@scripts/bench-tick.sh "$(DRAGOMAN)" $(ARGS)
+
 .PHONY: quality
 quality: models ## Word error rates and chrF on recordings in five languages
 	@scripts/quality.sh "$(DRAGOMAN)" $(ARGS)

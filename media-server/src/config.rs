@@ -20,6 +20,8 @@ use crate::segmenter::SegmenterConfig;
 pub struct Config {
     /// The HTTP face.
     pub http: HttpConfig,
+    /// The face for the operator.
+    pub admin: AdminConfig,
     /// The media plane.
     pub media: MediaSection,
     /// Which models, in which order.
@@ -49,6 +51,20 @@ impl Default for HttpConfig {
     }
 }
 
+/// The face for the operator: metrics and health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Its address and port.
+    pub bind: SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)) }
+    }
+}
+
 /// The media plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -63,6 +79,8 @@ pub struct MediaSection {
     pub workers: usize,
     /// Milliseconds without any datagram after which a peer counts as lost.
     pub peer_timeout_ms: u64,
+    /// Whether media workers ask for the system's real-time class.
+    pub real_time: bool,
 }
 
 impl Default for MediaSection {
@@ -73,6 +91,7 @@ impl Default for MediaSection {
             announce: Vec::new(),
             workers: 1,
             peer_timeout_ms: 15_000,
+            real_time: true,
         }
     }
 }
@@ -136,6 +155,9 @@ impl Config {
         if !(0.0..=1.0).contains(&self.rooms.original_gain) {
             return invalid("rooms.original_gain", "lies between 0 and 1");
         }
+        if !(0.0..=1.0).contains(&self.rooms.barge_in_gain) {
+            return invalid("rooms.barge_in_gain", "lies between 0 and 1");
+        }
         if self.engine.queue == 0 {
             return invalid("engine.queue", "must be at least 1");
         }
@@ -158,6 +180,7 @@ impl Config {
                 announce: self.media.announce.clone(),
                 workers: self.media.workers,
                 peer_timeout: Duration::from_millis(self.media.peer_timeout_ms),
+                real_time: self.media.real_time,
             },
             segmenter: self.segmenter.clone(),
             engine: self.engine.clone(),

@@ -11,6 +11,8 @@ pub mod config;
 pub mod engine;
 pub mod listener;
 pub mod media;
+pub mod metrics;
+pub mod priority;
 pub mod resample;
 pub mod rooms;
 pub mod segmenter;

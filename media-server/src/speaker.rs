@@ -1,20 +1,22 @@
 //! The speaker thread: the only producer of the playout rings.
 //!
-//! Synthesised speech arrives in pieces of any length, possibly of several utterances at once. Each
-//! listener hears utterances whole and in the order in which their speech began to arrive; what
-//! does not fit into the ring waits here, up to a backlog limit beyond which a new utterance is
-//! refused for that listener ([`SpeakerNotice::Refused`]).
+//! Synthesised speech arrives in chunks of any length, possibly of several utterances at once; each
+//! listener hears utterances whole, one at a time ([`playlist`]). What does not fit into a ring waits
+//! here, up to a backlog limit beyond which a new utterance is refused for that listener
+//! ([`SpeakerNotice::Refused`]).
 
-use std::collections::{HashMap, VecDeque};
+mod playlist;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use ringbuf::traits::{Observer, Producer};
 
+use self::playlist::{Limits, Playlist};
 use crate::engine::{SPOKEN_RATE_HZ, UtteranceId};
 use crate::media::PeerId;
-use crate::media::frames::{PLAYOUT_SAMPLES, PlayoutFrame, PlayoutWriter};
+use crate::media::frames::PlayoutWriter;
 
 /// How often full rings are tried again: half a frame.
 const RETRY: Duration = Duration::from_millis(10);
@@ -22,12 +24,29 @@ const RETRY: Duration = Duration::from_millis(10);
 /// synthesis of speech that could not be played yet anyway.
 const QUEUE: usize = 1024;
 
+/// How much speech waits, and how long it waits for what began before it.
+#[derive(Clone, Copy, Debug)]
+pub struct SpeakerConfig {
+    /// Most speech that waits for one listener.
+    pub backlog: Duration,
+    /// Longest that speech waits for an utterance of somebody else that began earlier.
+    pub order_wait: Duration,
+}
+
 /// What the speaker thread is told.
 enum Message {
     Attach { peer: PeerId, writer: PlayoutWriter },
     Detach { peer: PeerId },
-    Speech { utterance: UtteranceId, listeners: Arc<[PeerId]>, samples_48k: Arc<[f32]> },
+    Expect { utterance: UtteranceId, speaker: PeerId, listeners: Arc<[PeerId]> },
+    Speech { utterance: UtteranceId, listeners: Arc<[PeerId]>, chunk: Arc<Chunk> },
     End { utterance: UtteranceId, listeners: Arc<[PeerId]> },
+}
+
+/// Samples of an utterance and their place in it.
+struct Chunk {
+    /// Samples (48 kHz) from the utterance's first to this chunk's first.
+    at_48k: u64,
+    samples_48k: Vec<f32>,
 }
 
 /// What the speaker thread reports.
@@ -49,16 +68,19 @@ pub struct Speaker {
 }
 
 impl Speaker {
-    /// Starts the thread. `backlog` bounds the speech that waits for one listener.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(backlog: Duration, notices: Sender<SpeakerNotice>) -> std::io::Result<Self> {
+    pub fn start(config: SpeakerConfig, notices: Sender<SpeakerNotice>) -> std::io::Result<Self> {
         let (messages, inbox) = bounded(QUEUE);
-        std::thread::Builder::new().name("speaker".to_owned()).spawn(move || {
-            let limit = backlog.as_millis() as usize * (SPOKEN_RATE_HZ as usize / 1000);
-            run(&inbox, limit, &notices);
-        })?;
+        let limits = Limits {
+            backlog_48k: config.backlog.as_millis() as usize * (SPOKEN_RATE_HZ as usize / 1000),
+            order_wait: config.order_wait,
+        };
+        std::thread::Builder::new()
+            .name("speaker".to_owned())
+            .spawn(move || run(&inbox, limits, &notices))?;
         Ok(Self { messages })
     }
 
@@ -72,9 +94,24 @@ impl Speaker {
         self.send(Message::Detach { peer });
     }
 
-    /// The next samples of an utterance (48 kHz mono), for every listener of its language.
-    pub fn speech(&self, utterance: UtteranceId, listeners: Arc<[PeerId]>, samples_48k: &[f32]) {
-        self.send(Message::Speech { utterance, listeners, samples_48k: samples_48k.into() });
+    /// An utterance of `speaker` is on its way: what they say later comes after it, and what others
+    /// say waits a moment for it. [`end`](Self::end) must follow, whether or not speech does.
+    pub fn expect(&self, utterance: UtteranceId, speaker: PeerId, listeners: Arc<[PeerId]>) {
+        self.send(Message::Expect { utterance, speaker, listeners });
+    }
+
+    /// The next samples of an utterance (48 kHz mono), for every listener of its language. The
+    /// first of them comes `at_48k` samples after the utterance's first; what lies between chunks
+    /// is silence.
+    pub fn speech(
+        &self,
+        utterance: UtteranceId,
+        listeners: Arc<[PeerId]>,
+        at_48k: u64,
+        samples_48k: &[f32],
+    ) {
+        let chunk = Arc::new(Chunk { at_48k, samples_48k: samples_48k.to_vec() });
+        self.send(Message::Speech { utterance, listeners, chunk });
     }
 
     /// The utterance is complete, or will get no more samples.
@@ -89,10 +126,10 @@ impl Speaker {
     }
 }
 
-fn run(inbox: &Receiver<Message>, limit: usize, notices: &Sender<SpeakerNotice>) {
-    let mut listeners: HashMap<PeerId, Listener> = HashMap::new();
+fn run(inbox: &Receiver<Message>, limits: Limits, notices: &Sender<SpeakerNotice>) {
+    let mut listeners: HashMap<PeerId, Playlist<PlayoutWriter>> = HashMap::new();
     loop {
-        let waiting = listeners.values().any(Listener::has_work);
+        let waiting = listeners.values().any(Playlist::has_work);
         let message = if waiting {
             match inbox.recv_timeout(RETRY) {
                 Ok(message) => Some(message),
@@ -105,181 +142,45 @@ fn run(inbox: &Receiver<Message>, limit: usize, notices: &Sender<SpeakerNotice>)
                 Err(_) => return,
             }
         };
+        let now = Instant::now();
         match message {
             Some(Message::Attach { peer, writer }) => {
-                listeners.insert(peer, Listener::new(writer));
+                listeners.insert(peer, Playlist::new(writer, limits));
             }
             Some(Message::Detach { peer }) => {
                 listeners.remove(&peer);
             }
-            Some(Message::Speech { utterance, listeners: peers, samples_48k }) => {
-                for peer in peers.iter() {
-                    let Some(listener) = listeners.get_mut(peer) else { continue };
-                    if !listener.accept(utterance, &samples_48k, limit) {
+            Some(Message::Expect { utterance, speaker, listeners: peers }) => {
+                for_each(&mut listeners, &peers, |_, list| list.expect(now, utterance, speaker));
+            }
+            Some(Message::Speech { utterance, listeners: peers, chunk }) => {
+                let Chunk { at_48k, samples_48k } = &*chunk;
+                for_each(&mut listeners, &peers, |peer, list| {
+                    if !list.accept(now, utterance, *at_48k, samples_48k) {
                         // Full: the notice is lost, and with it an event, never speech.
-                        let _ = notices.try_send(SpeakerNotice::Refused { peer: *peer, utterance });
+                        let _ = notices.try_send(SpeakerNotice::Refused { peer, utterance });
                     }
-                }
+                });
             }
             Some(Message::End { utterance, listeners: peers }) => {
-                for peer in peers.iter() {
-                    if let Some(listener) = listeners.get_mut(peer) {
-                        listener.end(utterance);
-                    }
-                }
+                for_each(&mut listeners, &peers, |_, list| list.end(utterance));
             }
             None => {}
         }
         for listener in listeners.values_mut() {
-            listener.fill();
+            listener.fill(now);
         }
     }
 }
 
-/// Speech of one utterance that waits for one listener.
-struct Waiting {
-    utterance: UtteranceId,
-    samples_48k: VecDeque<f32>,
-    ended: bool,
-    /// Over the backlog limit when it began: its samples are thrown away until it ends.
-    refused: bool,
-}
-
-/// A listener's ring and the utterances that wait for it, the first one playing.
-struct Listener<W = PlayoutWriter> {
-    ring: W,
-    queue: VecDeque<Waiting>,
-}
-
-impl<W: Producer<Item = PlayoutFrame> + Observer> Listener<W> {
-    fn new(ring: W) -> Self {
-        Self { ring, queue: VecDeque::new() }
-    }
-
-    /// Whether something could be pushed as soon as the ring has room.
-    fn has_work(&self) -> bool {
-        self.queue
-            .front()
-            .is_some_and(|first| first.ended || first.samples_48k.len() >= PLAYOUT_SAMPLES)
-    }
-
-    fn backlog(&self) -> usize {
-        self.queue.iter().map(|waiting| waiting.samples_48k.len()).sum()
-    }
-
-    /// Queues samples. `false` when this begins an utterance beyond the limit.
-    fn accept(&mut self, utterance: UtteranceId, samples_48k: &[f32], limit: usize) -> bool {
-        if let Some(waiting) = self.queue.iter_mut().find(|entry| entry.utterance == utterance) {
-            if !waiting.refused {
-                waiting.samples_48k.extend(samples_48k);
-            }
-            return true;
+fn for_each(
+    listeners: &mut HashMap<PeerId, Playlist<PlayoutWriter>>,
+    peers: &[PeerId],
+    mut act: impl FnMut(PeerId, &mut Playlist<PlayoutWriter>),
+) {
+    for peer in peers {
+        if let Some(listener) = listeners.get_mut(peer) {
+            act(*peer, listener);
         }
-        let refused = self.backlog() > limit;
-        let samples_48k =
-            if refused { VecDeque::new() } else { samples_48k.iter().copied().collect() };
-        self.queue.push_back(Waiting { utterance, samples_48k, ended: false, refused });
-        !refused
-    }
-
-    fn end(&mut self, utterance: UtteranceId) {
-        if let Some(waiting) = self.queue.iter_mut().find(|entry| entry.utterance == utterance) {
-            waiting.ended = true;
-        }
-    }
-
-    /// Moves whole frames into the ring, first utterance first, while there is room.
-    fn fill(&mut self) {
-        while let Some(first) = self.queue.front_mut() {
-            let available = first.samples_48k.len();
-            if first.ended && available == 0 {
-                self.queue.pop_front();
-                continue;
-            }
-            let complete = available >= PLAYOUT_SAMPLES || first.ended;
-            if !complete || self.ring.is_full() {
-                return;
-            }
-            let count = available.min(PLAYOUT_SAMPLES);
-            let mut samples = [0.0; PLAYOUT_SAMPLES];
-            for (slot, sample) in samples.iter_mut().zip(first.samples_48k.drain(..count)) {
-                *slot = sample;
-            }
-            let last = first.ended && first.samples_48k.is_empty();
-            let frame = PlayoutFrame { utterance: first.utterance.0, last, samples };
-            if self.ring.try_push(frame).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ringbuf::traits::Consumer;
-
-    use super::*;
-    use crate::media::frames::playout_ring;
-
-    const FIRST: UtteranceId = UtteranceId(1);
-    const SECOND: UtteranceId = UtteranceId(2);
-
-    #[test]
-    fn utterances_stay_whole_and_in_order_although_their_samples_arrive_interleaved() {
-        let (writer, mut reader) = playout_ring(100);
-        let mut listener = Listener::new(writer);
-        listener.accept(FIRST, &[0.1; PLAYOUT_SAMPLES], usize::MAX);
-        listener.accept(SECOND, &[0.2; PLAYOUT_SAMPLES], usize::MAX);
-        listener.accept(FIRST, &[0.1; 10], usize::MAX);
-        listener.fill();
-        listener.end(SECOND);
-        listener.end(FIRST);
-        listener.fill();
-
-        let frames: Vec<_> = reader.pop_iter().map(|frame| (frame.utterance, frame.last)).collect();
-        assert_eq!(frames, [(1, false), (1, true), (2, true)]);
-    }
-
-    #[test]
-    fn the_last_partial_frame_is_padded_with_silence() {
-        let (writer, mut reader) = playout_ring(100);
-        let mut listener = Listener::new(writer);
-        listener.accept(FIRST, &[0.5; 100], usize::MAX);
-        listener.fill();
-        assert!(reader.try_pop().is_none(), "a partial frame waits for more samples");
-        listener.end(FIRST);
-        listener.fill();
-        let frame = reader.try_pop().expect("the end releases it");
-        assert_eq!(frame.samples[99], 0.5);
-        assert_eq!(frame.samples[100], 0.0);
-    }
-
-    #[test]
-    fn a_full_ring_makes_the_rest_wait_without_loss() {
-        let (writer, mut reader) = playout_ring(2);
-        let mut listener = Listener::new(writer);
-        listener.accept(FIRST, &vec![0.1; 5 * PLAYOUT_SAMPLES], usize::MAX);
-        listener.end(FIRST);
-        let mut frames = 0;
-        for _ in 0..10 {
-            listener.fill();
-            frames += reader.pop_iter().count();
-        }
-        assert_eq!(frames, 5);
-        assert!(!listener.has_work());
-    }
-
-    #[test]
-    fn an_utterance_that_begins_beyond_the_backlog_limit_is_refused_as_a_whole() {
-        let (writer, mut reader) = playout_ring(100);
-        let mut listener = Listener::new(writer);
-        assert!(listener.accept(FIRST, &vec![0.1; 2 * PLAYOUT_SAMPLES], PLAYOUT_SAMPLES));
-        assert!(!listener.accept(SECOND, &[0.2; PLAYOUT_SAMPLES], PLAYOUT_SAMPLES));
-        assert!(listener.accept(SECOND, &[0.2; PLAYOUT_SAMPLES], PLAYOUT_SAMPLES));
-        listener.end(FIRST);
-        listener.end(SECOND);
-        listener.fill();
-        assert!(reader.pop_iter().all(|frame| frame.utterance == FIRST.0));
-        assert!(!listener.has_work());
     }
 }

@@ -32,6 +32,7 @@ impl House {
             announce: Vec::new(),
             workers: 1,
             peer_timeout,
+            real_time: true,
         };
         Self { plane: MediaPlane::start(config, sender).unwrap(), notices }
     }
@@ -247,6 +248,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
         announce: Vec::new(),
         workers: 1,
         peer_timeout: PATIENCE,
+        real_time: false,
     };
     let (sender, _notices) = crossbeam_channel::bounded(1);
     let error = MediaPlane::start(config, sender).err().unwrap();

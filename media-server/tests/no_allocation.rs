@@ -56,7 +56,7 @@ fn a_tick_of_a_speaking_and_listening_peer_allocates_nothing() {
 
     let mut encoder = Encoder::new().unwrap();
     let mut packet = [0; MAX_PACKET_BYTES];
-    let packets: Vec<Bytes> = (0..TICKS)
+    let packets: Vec<Bytes> = (0..2 * TICKS)
         .map(|tick| {
             let frame = std::array::from_fn(|n| {
                 let at = tick as f32 * PLAYOUT_SAMPLES as f32 + n as f32;
@@ -69,15 +69,26 @@ fn a_tick_of_a_speaking_and_listening_peer_allocates_nothing() {
 
     let mut original = [0.0; PLAYOUT_SAMPLES];
     let mut before = 0;
-    for (tick, payload) in (0..TICKS).zip(packets) {
+    let mut packets = (0u32..).zip(packets);
+    for tick in 0..TICKS {
         if tick == WARM_UP {
             before = ALLOCATIONS.get();
         }
         let now = start + Duration::from_millis(20) * tick;
-        let arrived = RtpIn { arrived: now, sequence: tick as u16, timestamp: tick * 960, payload };
-        inbound.packet(arrived, &counters);
+        // The sender's clock runs 5 % fast, and every 37th packet is lost: so sound is concealed
+        // and left out all the time.
+        let count = if tick % 20 == 0 { 2 } else { 1 };
+        for (index, payload) in packets.by_ref().take(count) {
+            if index % 37 != 36 {
+                let timestamp = index * 960;
+                let sequence = index as u16;
+                let packet = RtpIn { arrived: now, sequence, timestamp, payload };
+                inbound.packet(packet, &counters);
+            }
+        }
+        outbound.mixer().set_voice_gain(if tick % 100 < 50 { 0.35 } else { 1.0 });
         inbound.tick(now, &counters);
-        inbound.pull_original(&mut original);
+        inbound.pull_original(now, &mut original);
         while heard.try_pop().is_some() {}
         // An utterance of a second, then a pause of one.
         if tick / 50 % 2 == 0 {
@@ -88,5 +99,5 @@ fn a_tick_of_a_speaking_and_listening_peer_allocates_nothing() {
         outbound.tick(u64::from(tick), |_| Some(&original)).unwrap();
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
-    assert_eq!(counters.lost.get(), 0);
+    assert!(counters.lost.get() > 10, "losses were concealed");
 }

@@ -272,7 +272,7 @@ pub enum EventKind {
         /// Which utterance and whose.
         #[serde(flatten)]
         utterance: UtteranceRef,
-        /// Why: `no_speech`, `too_late`, `overloaded`, `failed`, and a sentence about it.
+        /// Why: `no_speech`, `too_late`, `overlapped`, `overloaded`, `failed`, and a sentence about it.
         reason: String,
         /// The sentence.
         detail: String,

@@ -103,7 +103,7 @@ struct Utterance {
 enum News {
     Transcribed(UtteranceId, Transcript, Times),
     Translated(UtteranceId, Translation, Times),
-    Speech(UtteranceId, Vec<f32>, Times),
+    Speech(UtteranceId, u64, Vec<f32>, Times),
     Spoken(UtteranceId, Times),
     Dropped(UtteranceId, DropReason, String),
 }
@@ -137,10 +137,11 @@ impl Observer for Reporter {
         &self,
         utterance: UtteranceId,
         _language: Language,
+        at_48k: u64,
         samples_48k: &[f32],
         times: &Times,
     ) {
-        self.send(News::Speech(utterance, samples_48k.to_vec(), *times));
+        self.send(News::Speech(utterance, at_48k, samples_48k.to_vec(), *times));
     }
 
     fn spoken(&self, utterance: UtteranceId, _language: Language, times: &Times) {
@@ -305,6 +306,7 @@ impl Session<'_> {
             },
         );
         let mut job = Job {
+            voiced: true,
             utterance: id,
             samples_16k: segment.samples_16k,
             from: self.from(),
@@ -375,9 +377,11 @@ impl Utterance {
                 self.note(&times);
                 false
             }
-            News::Speech(_, samples, times) => {
+            News::Speech(_, at_48k, samples, times) => {
                 // In a call the packet leaves at the next tick; here it is there at once.
                 self.times.sent = self.times.sent.or(times.first_samples);
+                let at = usize::try_from(at_48k).unwrap_or(self.spoken_48k.len());
+                self.spoken_48k.resize(at, 0.0);
                 self.spoken_48k.extend(samples);
                 self.note(&times);
                 false

@@ -1,5 +1,6 @@
 //! The command line that puts the house together.
 
+mod admin;
 mod interpret;
 mod models;
 mod page;

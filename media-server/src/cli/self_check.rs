@@ -89,6 +89,7 @@ pub(super) fn run(args: &SelfCheckArgs) -> anyhow::Result<ExitCode> {
     let mut config = args.config.read()?;
     // A call with oneself needs no address that others reach, and disturbs no server.
     config.http.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.admin.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.media.bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
     config.media.announce = Vec::new();
     config.media.port = 0;

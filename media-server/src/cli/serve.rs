@@ -1,5 +1,6 @@
 //! `dragoman serve`: the API, the page and the media plane.
 
+use std::future::IntoFuture as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ pub(super) struct ServeArgs {
     /// Address and port of the API and the page
     #[arg(long, env = "DRAGOMAN_HTTP", value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
+    /// Address and port of the metrics and health for the operator
+    #[arg(long, env = "DRAGOMAN_ADMIN", value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
     /// Address that the UDP sockets bind to
     #[arg(long, env = "DRAGOMAN_UDP_BIND", value_name = "ADDRESS")]
     udp_bind: Option<IpAddr>,
@@ -55,6 +59,9 @@ impl ServeArgs {
         if let Some(http) = self.http {
             config.http.bind = http;
         }
+        if let Some(admin) = self.admin {
+            config.admin.bind = admin;
+        }
         if let Some(bind) = self.udp_bind {
             config.media.bind = bind;
         }
@@ -74,10 +81,13 @@ impl ServeArgs {
 /// A house with its HTTP face bound, not yet answering.
 pub(super) struct Bound {
     listener: tokio::net::TcpListener,
+    admin: tokio::net::TcpListener,
     house: Arc<Rooms>,
     api: ApiConfig,
     /// Where the face will answer.
     pub(super) url: String,
+    /// Where the operator's face will answer.
+    pub(super) admin_url: String,
     /// The key it will take.
     pub(super) api_key: String,
 }
@@ -95,10 +105,13 @@ impl Bound {
             .await
             .with_context(|| format!("cannot bind HTTP {bind}: choose another with --http"))?;
         let local = listener.local_addr().context("the HTTP socket has no address")?;
+        let admin = super::admin::bind(config.admin.bind).await?;
+        let admin_local = admin.local_addr().context("the admin socket has no address")?;
         let house = Arc::new(Rooms::open(models, &config.house())?);
         let api_key = key.expose().to_owned();
         let api = ApiConfig::new(&api_key, None, development)?;
-        Ok(Self { listener, house, api, url: format!("http://{local}"), api_key })
+        let (url, admin_url) = (format!("http://{local}"), format!("http://{admin_local}"));
+        Ok(Self { listener, admin, house, api, url, admin_url, api_key })
     }
 
     /// Answers until `shutdown` resolves.
@@ -108,7 +121,12 @@ impl Bound {
     ) -> anyhow::Result<()> {
         let router =
             signaling::router(Arc::clone(&self.house), self.api).merge(super::page::router());
-        signaling::serve(self.listener, router, shutdown).await.context("the HTTP face failed")
+        let admin = super::admin::router(Arc::clone(&self.house));
+        // It ends with the runtime: nobody waits for the metrics of a server that is gone.
+        let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
+        let served = signaling::serve(self.listener, router, shutdown).await;
+        admin.abort();
+        served.context("the HTTP face failed")
     }
 }
 
@@ -156,6 +174,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 struct Ready {
     event: &'static str,
     http: String,
+    admin: String,
     udp_ports: Vec<u16>,
     api_key: String,
     #[serde(skip)]
@@ -167,6 +186,7 @@ impl Ready {
         Self {
             event: "ready",
             http: bound.url.clone(),
+            admin: bound.admin_url.clone(),
             udp_ports: bound.house.media_addresses().iter().map(SocketAddr::port).collect(),
             api_key: bound.api_key.clone(),
             invented,
@@ -179,12 +199,14 @@ impl Ready {
             // A key that the operator brought stays out of every output.
             let key = if self.invented { self.api_key.as_str() } else { "" };
             let line = serde_json::json!({
-                "event": self.event, "http": self.http, "udp_ports": self.udp_ports, "api_key": key,
+                "event": self.event, "http": self.http, "admin": self.admin,
+                "udp_ports": self.udp_ports, "api_key": key,
             });
             println!("{line}");
             return Ok(());
         }
         println!("\nDragoman serves {} (media on UDP {:?}).", self.http, self.udp_ports);
+        println!("Metrics for the operator: {}/metrics", self.admin);
         if self.invented {
             println!("Development key, for this run only: {}", self.api_key);
             println!("Open the page, which needs no key here: {}/", self.http);

@@ -88,6 +88,8 @@ pub struct Job {
     pub voices: BTreeMap<Language, String>,
     /// When it was spoken.
     pub times: Times,
+    /// Whether it is spoken, or captioned only.
+    pub voiced: bool,
     /// Stops every stage at its next step.
     pub cancel: CancelToken,
 }
@@ -99,6 +101,8 @@ pub enum DropReason {
     NoSpeech,
     /// The deadline had passed when it would have been spoken.
     TooLate,
+    /// Somebody else was speaking when it began, and the house voices only the first.
+    Overlapped,
     /// The queue was full.
     Overloaded,
     /// Somebody cancelled it: the speaker or the last listener left.
@@ -113,6 +117,7 @@ impl DropReason {
         match self {
             Self::NoSpeech => "no_speech",
             Self::TooLate => "too_late",
+            Self::Overlapped => "overlapped",
             Self::Overloaded => "overloaded",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
@@ -149,11 +154,13 @@ pub trait Observer: Send + Sync {
         times: &Times,
     );
 
-    /// The next synthesised samples, 48 kHz mono, in order per utterance and language.
+    /// The next synthesised samples, 48 kHz mono, in order per utterance and language. The first of
+    /// them comes `at_48k` samples after the utterance's first; what lies between is silence.
     fn speech(
         &self,
         utterance: UtteranceId,
         language: Language,
+        at_48k: u64,
         samples_48k: &[f32],
         times: &Times,
     );

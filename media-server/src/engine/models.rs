@@ -143,6 +143,17 @@ impl Models {
     /// # Errors
     /// See [`ModelError`].
     pub fn load(config: &ModelsConfig) -> Result<Self, ModelError> {
+        // Threads and programs that the models start inherit the niceness of who loads them.
+        std::thread::scope(|scope| {
+            let loading = scope.spawn(|| {
+                crate::priority::give_way();
+                Self::load_here(config)
+            });
+            loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn load_here(config: &ModelsConfig) -> Result<Self, ModelError> {
         let started = Instant::now();
         let store = match &config.folder {
             Some(folder) => Store::open(folder),

@@ -133,7 +133,8 @@ mod tests {
             samples_16k: Vec::new(),
             from: None,
             targets: Vec::new(),
-            voices: Default::default(),
+            voices: std::collections::BTreeMap::new(),
+            voiced: true,
             times: Times::new(now, now, now),
             cancel: CancelToken::new(),
         })

@@ -24,7 +24,7 @@ use crate::trace::Times;
 const NO_SPEECH_THRESHOLD: f32 = 0.6;
 const LOG_PROBABILITY_THRESHOLD: f32 = -1.0;
 /// Silence between two clauses that were synthesised apart.
-const CLAUSE_PAUSE_MS: usize = 90;
+const CLAUSE_PAUSE_MS: u64 = 90;
 /// Clauses that may wait for their synthesis; an utterance has fewer, so translation never waits.
 const CLAUSE_QUEUE: usize = 256;
 
@@ -42,6 +42,7 @@ struct Task {
     language: Language,
     voice: Option<String>,
     times: Mutex<Times>,
+    voiced: bool,
     cancel: CancelToken,
 }
 
@@ -202,6 +203,7 @@ impl Stages {
                 language,
                 voice: job.voices.get(&language).cloned(),
                 times: Mutex::new(job.times),
+                voiced: job.voiced,
                 cancel: job.cancel.clone(),
             });
             let text = transcript.text.clone();
@@ -222,16 +224,16 @@ impl Stages {
         let mut splitter = ClauseSplitter::new(task.language);
         let mut so_far = String::new();
         let mut speech: Option<Sender<String>> = None;
-        let mut too_late = false;
+        let mut unspoken = (!task.voiced).then_some(DropReason::Overlapped);
         let mut say = |clause: String| {
-            if too_late {
+            if unspoken.is_some() {
                 return;
             }
             if speech.is_none() {
                 let now = Instant::now();
                 let mut times = task.times.lock();
                 if !in_time(&times, self.deadline, now) {
-                    too_late = true;
+                    unspoken = Some(DropReason::TooLate);
                     return;
                 }
                 times.first_clause = Some(now);
@@ -269,13 +271,15 @@ impl Stages {
                     *times
                 };
                 self.observer.translated(task.utterance, task.language, &translation, &times);
-                if !too_late && times.first_clause.is_none() {
+                if let Some(reason) = unspoken {
+                    let detail = match reason {
+                        DropReason::Overlapped => "captioned only: somebody else was speaking",
+                        _ => "captioned only: the deadline for speaking had passed",
+                    };
+                    self.drop_task(task, reason, detail);
+                } else if times.first_clause.is_none() {
                     let detail = "the translation holds nothing that could be spoken";
                     self.drop_task(task, DropReason::Failed, detail);
-                }
-                if too_late {
-                    let detail = "captioned only: the deadline for speaking had passed";
-                    self.drop_task(task, DropReason::TooLate, detail);
                 }
             }
             Err(error) => {
@@ -290,7 +294,7 @@ impl Stages {
 
     fn speak(&self, job: &SpeakJob) {
         let task = &job.task;
-        let mut output = Output { stages: self, task, buffer: Vec::new(), spoken: false };
+        let mut output = Output { stages: self, task, buffer: Vec::new(), at_48k: 0 };
         for clause in &job.clauses {
             let mut outcome = self.speak_clause(&clause, task, task.voice.clone(), &mut output);
             if let (Err(error @ VoiceError::UnknownVoice { .. }), Some(_)) = (&outcome, &task.voice)
@@ -370,15 +374,15 @@ struct Output<'a> {
     stages: &'a Stages,
     task: &'a Task,
     buffer: Vec<f32>,
-    spoken: bool,
+    /// Place in the utterance of what comes next.
+    at_48k: u64,
 }
 
 impl Output<'_> {
     /// A breath between two clauses; nothing before the first.
     fn pause(&mut self) {
-        if self.spoken {
-            let samples = SPOKEN_RATE_HZ as usize / 1000 * CLAUSE_PAUSE_MS;
-            self.buffer.resize(self.buffer.len() + samples, 0.0);
+        if self.at_48k > 0 {
+            self.at_48k += u64::from(SPOKEN_RATE_HZ) / 1000 * CLAUSE_PAUSE_MS;
         }
     }
 
@@ -392,9 +396,9 @@ impl Output<'_> {
             *times
         };
         let (utterance, language) = (self.task.utterance, self.task.language);
-        self.stages.observer.speech(utterance, language, &self.buffer, &times);
+        self.stages.observer.speech(utterance, language, self.at_48k, &self.buffer, &times);
+        self.at_48k += self.buffer.len() as u64;
         self.buffer.clear();
-        self.spoken = true;
     }
 }
 
@@ -405,7 +409,10 @@ fn has_words(transcript: &Transcript) -> bool {
 }
 
 fn named(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(body)
+    std::thread::Builder::new().name(name).spawn(move || {
+        crate::priority::give_way();
+        body();
+    })
 }
 
 /// An error with its causes on one line.

@@ -38,14 +38,62 @@ pub fn has_fec(packet: &[u8]) -> bool {
     if table_of_contents >> 3 >= 16 {
         return false;
     }
-    let Ok(parsed) = opus::packet::parse(packet) else { return false };
-    let Some(flags) = parsed.frames.first().and_then(|frame| frame.first()) else { return false };
+    let Some(flags) = first_frame(packet).and_then(<[u8]>::first) else { return false };
     let per_frame = opus::packet::get_samples_per_frame(packet, 48_000).unwrap_or(PLAYOUT_SAMPLES);
     let voice_bits = per_frame.div_ceil(PLAYOUT_SAMPLES).clamp(1, 3);
     let is_stereo = table_of_contents & 0b100 != 0;
     let mid = flags >> (7 - voice_bits) & 1 == 1;
     let side = is_stereo && flags >> (6 - 2 * voice_bits.min(3)) & 1 == 1;
     mid || side
+}
+
+/// The first frame of a packet (RFC 6716 section 3.2). libopus would make a list of all of them, and
+/// between a packet in and a packet out nothing is allocated.
+fn first_frame(packet: &[u8]) -> Option<&[u8]> {
+    let (table_of_contents, rest) = packet.split_first()?;
+    match table_of_contents & 0b11 {
+        0 => Some(rest),
+        1 => rest.get(..rest.len() / 2),
+        2 => {
+            let (length, rest) = frame_length(rest)?;
+            rest.get(..length)
+        }
+        _ => {
+            let (layout, mut rest) = rest.split_first()?;
+            let frames = usize::from(layout & 0x3f);
+            let (has_lengths, has_padding) = (layout & 0x80 != 0, layout & 0x40 != 0);
+            let mut padding = 0;
+            let mut more = has_padding;
+            while more {
+                let (byte, after) = rest.split_first()?;
+                rest = after;
+                more = *byte == 255;
+                padding += usize::from(*byte).min(254);
+            }
+            let mut first = None;
+            if has_lengths {
+                for _ in 1..frames {
+                    let (length, after) = frame_length(rest)?;
+                    rest = after;
+                    first.get_or_insert(length);
+                }
+            }
+            let sound = rest.len().checked_sub(padding)?;
+            let even = if has_lengths { sound } else { sound.checked_div(frames)? };
+            rest.get(..first.unwrap_or(even))
+        }
+    }
+}
+
+/// A frame's length and what follows it (RFC 6716 section 3.2.1).
+fn frame_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let first = usize::from(*first);
+    if first < 252 {
+        return Some((first, rest));
+    }
+    let (second, rest) = rest.split_first()?;
+    Some((4 * usize::from(*second) + first, rest))
 }
 
 /// Decodes one peer's packets to 48 kHz mono.
@@ -223,6 +271,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_first_frame_is_the_one_that_libopus_finds(
+            code in 0u8..4,
+            layout in any::<u8>(),
+            lengths in 0usize..4,
+            rest in prop::collection::vec(any::<u8>(), 0..600),
+        ) {
+            // Short lengths, so that frames fit into the packet more often.
+            let short = rest.iter().take(lengths).map(|byte| byte % 40);
+            let packet: Vec<u8> = [0x08 | code, layout & 0xc7]
+                .into_iter()
+                .chain(short)
+                .chain(rest.iter().skip(lengths).copied())
+                .collect();
+            if let Ok(parsed) = opus::packet::parse(&packet) {
+                prop_assert_eq!(first_frame(&packet), parsed.frames.first().copied());
+            }
+        }
+
         #[test]
         fn no_bytes_make_the_decoder_panic(packet in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut decoder = Decoder::new().unwrap();

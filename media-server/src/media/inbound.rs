@@ -4,7 +4,7 @@
 //! [`super::heard`], timing for the mix of [`super::jitter`]; this file strings them together
 //! around the decoder.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::codec::{self, Decoder};
 use super::frames::{HeardWriter, PLAYOUT_SAMPLES};
@@ -13,13 +13,15 @@ use super::jitter::Jitter;
 use super::reorder::{Due, Fate, Packet, Reorder};
 use super::sequence::Extender;
 use super::stats::Counters;
+use super::stretch;
 use super::timeline::{Fill, Timeline};
 use crate::transport::{RtpIn, TransportError};
 
-/// Mean power below which a packet counts as quiet and may pay the timeline's debt: -55 dBFS.
-const QUIET_POWER: f32 = 3.2e-6;
 /// Twenty milliseconds of silence, the largest piece that is fed at once.
 const SILENCE: [f32; PLAYOUT_SAMPLES] = [0.0; PLAYOUT_SAMPLES];
+
+/// Ticks of 20 ms between two records of the jitter buffer's target.
+const TARGET_EVERY: u32 = 50;
 
 /// The receiving side of one peer.
 pub struct Inbound {
@@ -31,6 +33,9 @@ pub struct Inbound {
     heard: HeardAssembler,
     jitter: Jitter,
     pcm: Vec<f32>,
+    /// What is heard next follows silence that was put in place of lost sound.
+    fade_in: bool,
+    ticks: u32,
     /// Ring overflows that the counters know.
     told_dropped: u64,
     /// Jitter-buffer underruns that the counters know.
@@ -54,6 +59,8 @@ impl Inbound {
                 .map_err(|error| failed("resampler", error.to_string()))?,
             jitter: Jitter::default(),
             pcm: Vec::with_capacity(4 * 5_760),
+            fade_in: false,
+            ticks: 0,
             told_dropped: 0,
             told_underruns: 0,
         })
@@ -79,6 +86,11 @@ impl Inbound {
 
     /// Every 20 ms: gives up on packets that wait too long, feeds silence when nothing comes.
     pub fn tick(&mut self, now: Instant, counters: &Counters) {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(TARGET_EVERY) && self.jitter.is_playing() {
+            let micros = self.jitter.target() as u64 * 1_000 / 48;
+            counters.jitter_targets.record(Duration::from_micros(micros));
+        }
         self.decode_due(now, counters);
         if self.reorder.is_waiting() {
             return;
@@ -90,18 +102,18 @@ impl Inbound {
     }
 
     /// The original's next 20 ms for the mixer; false when it is silent.
-    pub fn pull_original(&mut self, block: &mut [f32; PLAYOUT_SAMPLES]) -> bool {
-        self.jitter.pull(block)
+    pub fn pull_original(&mut self, now: Instant, block: &mut [f32; PLAYOUT_SAMPLES]) -> bool {
+        self.jitter.pull(now, block)
     }
 
     fn decode_due(&mut self, now: Instant, counters: &Counters) {
         while let Some(due) = self.reorder.pop(now) {
-            self.decode(&due, counters);
+            self.decode(&due, now, counters);
         }
         self.tell(counters);
     }
 
-    fn decode(&mut self, due: &Due, counters: &Counters) {
+    fn decode(&mut self, due: &Due, now: Instant, counters: &Counters) {
         let Due { packet, lost } = due;
         let payload = packet.payload.as_ref();
         counters.lost.add(*lost);
@@ -124,9 +136,11 @@ impl Inbound {
             self.decoder.conceal(length(duration), &mut self.pcm);
         }
         let is_due_in_full = self.pcm.len() as u64 == duration;
-        if is_due_in_full && is_quiet(&self.pcm) && self.timeline.pay_with_quiet(duration) {
+        if is_due_in_full && stretch::is_quiet(&self.pcm) && self.timeline.pay_with_quiet(duration)
+        {
             return;
         }
+        self.jitter.packet(now, packet.timestamp);
         self.hear(fill.packet_start, arrived, concealed);
     }
 
@@ -135,11 +149,15 @@ impl Inbound {
         if fill.conceal > 0 {
             self.pcm.clear();
             self.decoder.conceal(length(fill.conceal), &mut self.pcm);
+            if fill.silence > 0 {
+                stretch::fade_out(&mut self.pcm);
+            }
             self.hear(time, arrived, true);
             time += fill.conceal;
             counters.concealed.add(fill.conceal);
         }
         self.silence(time, fill.silence, arrived);
+        self.fade_in = fill.silence > 0 && fill.conceal > 0;
         time += fill.silence;
         if fill.recover > 0 {
             self.pcm.clear();
@@ -151,6 +169,9 @@ impl Inbound {
 
     /// Passes on what is in `pcm`.
     fn hear(&mut self, time: u64, arrived: Instant, concealed: bool) {
+        if std::mem::take(&mut self.fade_in) {
+            stretch::fade_in(&mut self.pcm);
+        }
         self.heard.push(time, &self.pcm, arrived, concealed);
         self.jitter.push(&self.pcm);
     }
@@ -175,13 +196,6 @@ impl Inbound {
 
 fn length(samples: u64) -> usize {
     usize::try_from(samples).expect("a gap is at most two seconds long")
-}
-
-fn is_quiet(samples: &[f32]) -> bool {
-    let energy: f32 = samples.iter().map(|sample| sample * sample).sum();
-    #[expect(clippy::cast_precision_loss, reason = "a packet has at most 5760 samples")]
-    let count = samples.len() as f32;
-    energy < QUIET_POWER * count
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Packets in, frames out: losses, pauses and late packets through the real codec.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use ringbuf::traits::Consumer as _;
 
@@ -185,8 +183,36 @@ fn the_original_comes_out_of_the_jitter_buffer() {
     let mut sounding = 0;
     for (index, packet) in (0u16..).zip(&tone(30)) {
         fixture.send(index, FRAME * u32::from(index), packet);
-        sounding += usize::from(fixture.inbound.pull_original(&mut block));
+        let now = fixture.start + FRAME * u32::from(index);
+        sounding += usize::from(fixture.inbound.pull_original(now, &mut block));
     }
     assert_eq!(sounding, 28);
     assert!(block.iter().any(|sample| sample.abs() > 0.3));
+}
+
+#[test]
+fn a_long_loss_is_guessed_for_100_ms_and_then_silent_without_a_click() {
+    let mut fixture = Fixture::new();
+    for (index, packet) in (0u16..).zip(&tone(60)) {
+        let at = FRAME * u32::from(index);
+        // A burst of 600 ms that is over at once: no silence was fed meanwhile.
+        if !(20..50).contains(&index) {
+            fixture.send(index, at, packet);
+        }
+    }
+    let frames = fixture.frames();
+    assert_gapless(&frames);
+    assert_eq!(frames.len(), 60);
+    assert_eq!(
+        fixture.counters.concealed.get() + 960 * fixture.counters.fec_recovered.get(),
+        4_800
+    );
+    assert!(frames[27..47].iter().all(|frame| power(frame) < 1e-6 && !frame.concealed));
+    let samples: Vec<f32> = frames.iter().flat_map(|frame| frame.samples).collect();
+    let step = |range: std::ops::Range<usize>| {
+        samples[range].windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max)
+    };
+    // The tone itself has steps of 0.09 at 16 kHz.
+    let (tone, around_the_loss) = (step(3_200..6_400), step(6_400..17_600));
+    assert!(around_the_loss < 1.5 * tone, "{around_the_loss} beside {tone}");
 }

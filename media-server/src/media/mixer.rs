@@ -45,6 +45,8 @@ struct Route {
 #[derive(Debug)]
 pub struct Mixer {
     routes: Vec<Route>,
+    /// Of the interpretation.
+    voice: Ramp,
     duck: Ramp,
     /// Ticks for which originals stay ducked.
     hold: u32,
@@ -52,7 +54,8 @@ pub struct Mixer {
 
 impl Default for Mixer {
     fn default() -> Self {
-        Self { routes: Vec::new(), duck: Ramp { level: 1.0, target: 1.0 }, hold: 0 }
+        let full = Ramp { level: 1.0, target: 1.0 };
+        Self { routes: Vec::new(), voice: full, duck: full, hold: 0 }
     }
 }
 
@@ -78,6 +81,12 @@ impl Mixer {
         }
     }
 
+    /// The listener hears interpretations at `gain` from now on: less than 1 while they speak
+    /// themselves, so that the voice does not talk over them.
+    pub fn set_voice_gain(&mut self, gain: f32) {
+        self.voice.target = if gain.is_finite() { gain.clamp(0.0, 1.0) } else { 1.0 };
+    }
+
     /// Mixes 20 ms into `out` (48 kHz mono): `voice` is the interpretation, if one plays in this
     /// tick, `is_mid_utterance` whether more of it is to come, and `original` gives a source's
     /// samples, `None` when it is silent. Returns false when all of `out` is digital silence.
@@ -89,8 +98,15 @@ impl Mixer {
         original: impl Fn(PeerId) -> Option<&'a [f32; PLAYOUT_SAMPLES]>,
     ) -> bool {
         match voice {
-            Some(voice) => out.copy_from_slice(voice),
-            None => out.fill(0.0),
+            Some(voice) => {
+                for (sum, sample) in out.iter_mut().zip(voice) {
+                    *sum = sample * self.voice.next();
+                }
+            }
+            None => {
+                out.fill(0.0);
+                self.voice.level = self.voice.target;
+            }
         }
         self.hold = match (voice, is_mid_utterance) {
             (Some(_), true) => HOLD_TICKS,
@@ -198,6 +214,20 @@ mod tests {
         heard.extend(ticks(&mut mixer, 1, Some(&SILENT_VOICE), false));
         heard.extend(ticks(&mut mixer, 10, None, false));
         assert!((heard[heard.len() - 1] - 0.3).abs() < 1e-4);
+        assert!(largest_step(&heard) < 0.001);
+    }
+
+    #[test]
+    fn an_interpretation_goes_down_while_its_listener_speaks_and_comes_back_without_clicks() {
+        let mut mixer = Mixer::default();
+        let mut heard = ticks(&mut mixer, 5, Some(&ONES), true);
+        assert!(heard.iter().all(|sample| *sample == 0.5));
+        mixer.set_voice_gain(0.35);
+        heard.extend(ticks(&mut mixer, 5, Some(&ONES), true));
+        assert!((heard[heard.len() - 1] - 0.175).abs() < 1e-4);
+        mixer.set_voice_gain(1.0);
+        heard.extend(ticks(&mut mixer, 5, Some(&ONES), true));
+        assert!((heard[heard.len() - 1] - 0.5).abs() < 1e-4);
         assert!(largest_step(&heard) < 0.001);
     }
 

@@ -11,11 +11,13 @@ pub mod inbound;
 pub mod jitter;
 pub mod mixer;
 pub mod outbound;
+pub mod pace;
 pub mod peer;
 mod plane;
 pub mod reorder;
 pub mod sequence;
 pub mod stats;
+pub mod stretch;
 pub mod timeline;
 mod worker;
 
@@ -45,6 +47,8 @@ pub struct MediaConfig {
     pub workers: usize,
     /// Time without any datagram after which a peer counts as lost.
     pub peer_timeout: std::time::Duration,
+    /// Whether the workers ask for the system's real-time class.
+    pub real_time: bool,
 }
 
 /// A peer that wants to connect.

@@ -135,7 +135,7 @@ impl Peer {
         match self.inbound.as_mut() {
             Some(inbound) if self.connection.is_connected() => {
                 inbound.tick(now, counters);
-                inbound.pull_original(block)
+                inbound.pull_original(now, block)
             }
             _ => false,
         }
@@ -171,6 +171,13 @@ impl Peer {
     /// The levels of the originals that it hears, when it listens.
     pub fn mixer(&mut self) -> Option<&mut Mixer> {
         self.outbound.as_mut().map(Outbound::mixer)
+    }
+
+    /// How loud the peer hears interpretations, 0 to 1.
+    pub fn set_voice_gain(&mut self, gain: f32) {
+        if let Some(mixer) = self.mixer() {
+            mixer.set_voice_gain(gain);
+        }
     }
 
     /// Says goodbye; what is to be sent comes out of [`poll`](Self::poll).

@@ -122,6 +122,11 @@ impl MediaPlane {
         self.broadcast(|| Command::SetRoute { listener, source, gain, duck });
     }
 
+    /// `listener` hears interpretations at `gain` from now on, 0 to 1.
+    pub fn set_voice_gain(&self, listener: PeerId, gain: f32) {
+        self.broadcast(|| Command::SetVoiceGain { listener, gain });
+    }
+
     /// `listener` hears the original sound of `source` no more.
     pub fn clear_route(&self, listener: PeerId, source: PeerId) {
         self.broadcast(|| Command::ClearRoute { listener, source });
@@ -170,9 +175,10 @@ impl Handle {
         let counters = Arc::new(Counters::default());
         let worker =
             Worker::new(socket, Arc::clone(&wake), receiver, notices, Arc::clone(&counters));
+        let real_time = config.real_time;
         let thread = std::thread::Builder::new()
             .name(format!("media-{index}"))
-            .spawn(move || worker.run())
+            .spawn(move || worker.run(real_time))
             .map_err(failed)?;
         Ok(Self {
             commands: Some(commands),

@@ -35,9 +35,9 @@ pub struct Packet {
 pub enum Fate {
     /// It will come out.
     Kept,
-    /// It, or its place, has passed already.
+    /// It was given up as lost already, or its place is long past.
     Late,
-    /// It is waiting here already.
+    /// It came before.
     Duplicate,
 }
 
@@ -57,6 +57,8 @@ pub struct Reorder {
     next: Option<u64>,
     /// Sorted by sequence number.
     waiting: VecDeque<Packet>,
+    /// Which of the packets before `next` came, the last one in the lowest bit.
+    came: u128,
     /// What would follow the last packet that was far behind.
     restart_at: Option<u64>,
 }
@@ -75,9 +77,10 @@ impl Reorder {
         if is_restart {
             self.waiting.clear();
             self.next = Some(packet.sequence);
+            self.came = 0;
             self.restart_at = None;
         } else if packet.sequence < next {
-            return Fate::Late;
+            return self.too_late(next - packet.sequence - 1);
         }
         match self.waiting.binary_search_by_key(&packet.sequence, |other| other.sequence) {
             Ok(_) => Fate::Duplicate,
@@ -86,6 +89,16 @@ impl Reorder {
                 Fate::Kept
             }
         }
+    }
+
+    /// A packet came `behind` places before the one that was due last.
+    fn too_late(&mut self, behind: u64) -> Fate {
+        let Some(bit) = u32::try_from(behind).ok().and_then(|bits| 1_u128.checked_shl(bits)) else {
+            return Fate::Late;
+        };
+        let came_before = self.came & bit != 0;
+        self.came |= bit;
+        if came_before { Fate::Duplicate } else { Fate::Late }
     }
 
     /// The next packet that is due at `now`.
@@ -98,6 +111,8 @@ impl Reorder {
         }
         let packet = self.waiting.pop_front()?;
         self.next = Some(packet.sequence + 1);
+        let passed = u32::try_from(lost + 1).unwrap_or(u32::MAX);
+        self.came = self.came.checked_shl(passed).unwrap_or(0) | 1;
         Some(Due { packet, lost })
     }
 
@@ -176,8 +191,11 @@ mod tests {
         reorder.push(packet(200, now));
         pop_all(&mut reorder, now);
         reorder.push(packet(202, now));
-        assert_eq!(reorder.push(packet(202, now)), Fate::Duplicate);
-        assert_eq!(reorder.push(packet(200, now)), Fate::Late);
+        assert_eq!(reorder.push(packet(202, now)), Fate::Duplicate, "it waits");
+        assert_eq!(reorder.push(packet(200, now)), Fate::Duplicate, "it has come out");
+        pop_all(&mut reorder, now + MAX_WAIT);
+        assert_eq!(reorder.push(packet(201, now)), Fate::Late, "it was given up");
+        assert_eq!(reorder.push(packet(201, now)), Fate::Duplicate);
         assert_eq!(reorder.push(packet(150, now)), Fate::Late);
     }
 

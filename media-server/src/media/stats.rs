@@ -1,5 +1,6 @@
 //! Counters of a media worker: written by the worker alone, read by whoever asks, never waited for.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -44,12 +45,19 @@ pub struct Counters {
     pub notices_dropped: Counter,
     pub peers_failed: Counter,
     pub ticks_skipped: Counter,
-    pub tick_lateness: Lateness,
+    pub tick_lateness: Delays,
+    pub jitter_targets: Delays,
+    /// 1 while the worker is in the real-time class.
+    pub real_time: AtomicU64,
 }
 
 /// A snapshot over all workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// Media workers.
+    pub workers: u64,
+    /// Media workers in the real-time class.
+    pub workers_real_time: u64,
     /// Peers at the moment, connected or connecting.
     pub peers: u64,
     /// Datagrams that came in, of any kind.
@@ -84,10 +92,10 @@ pub struct Stats {
     pub peers_failed: u64,
     /// Ticks of 20 ms that were left out because the worker was too late.
     pub ticks_skipped: u64,
-    /// How late ticks began, median.
-    pub tick_lateness_p50: Duration,
-    /// How late ticks began, 99th percentile.
-    pub tick_lateness_p99: Duration,
+    /// How late ticks began.
+    pub tick_lateness: DelaysSeen,
+    /// What the jitter buffers of sounding peers aimed at, once a second each.
+    pub jitter_targets: DelaysSeen,
 }
 
 impl Stats {
@@ -95,9 +103,9 @@ impl Stats {
     #[must_use]
     pub fn of(workers: &[&Counters]) -> Self {
         let sum = |pick: fn(&Counters) -> u64| workers.iter().copied().map(pick).sum();
-        let histograms: Vec<&Lateness> = workers.iter().map(|w| &w.tick_lateness).collect();
-        let lateness = |share| Lateness::quantile(&histograms, share);
         Self {
+            workers: workers.len() as u64,
+            workers_real_time: sum(|w| w.real_time.load(Ordering::Relaxed)),
             peers: sum(|w| w.peers.load(Ordering::Relaxed)),
             datagrams_in: sum(|w| w.datagrams_in.get()),
             garbage: sum(|w| w.garbage.get()),
@@ -115,8 +123,8 @@ impl Stats {
             notices_dropped: sum(|w| w.notices_dropped.get()),
             peers_failed: sum(|w| w.peers_failed.get()),
             ticks_skipped: sum(|w| w.ticks_skipped.get()),
-            tick_lateness_p50: lateness(0.5),
-            tick_lateness_p99: lateness(0.99),
+            tick_lateness: DelaysSeen::of(workers.iter().map(|w| &w.tick_lateness)),
+            jitter_targets: DelaysSeen::of(workers.iter().map(|w| &w.jitter_targets)),
         }
     }
 }
@@ -124,67 +132,118 @@ impl Stats {
 /// Buckets: four to each doubling of microseconds, up to about 17 s.
 const BUCKETS: usize = 24 * 4;
 
-/// A histogram of delays with a resolution of a quarter octave; recording is one atomic addition.
+/// A histogram of delays with a resolution of a quarter octave; recording takes no lock.
 #[derive(Debug)]
-pub struct Lateness([AtomicU64; BUCKETS]);
+pub struct Delays {
+    counts: [AtomicU64; BUCKETS],
+    sum_micros: AtomicU64,
+    max_micros: AtomicU64,
+}
 
-impl Default for Lateness {
+impl Default for Delays {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+        Self {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            sum_micros: AtomicU64::new(0),
+            max_micros: AtomicU64::new(0),
+        }
     }
 }
 
-impl Lateness {
+impl Delays {
     /// Counts a delay.
     pub fn record(&self, delay: Duration) {
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
-        self.0[Self::bucket(micros)].fetch_add(1, Ordering::Relaxed);
+        self.counts[bucket(micros)].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+        self.max_micros.fetch_max(micros, Ordering::Relaxed);
+    }
+}
+
+/// What histograms of delays held at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DelaysSeen {
+    /// Number of delays in each bucket.
+    counts: Vec<u64>,
+    /// All delays together.
+    pub sum: Duration,
+    /// The longest delay.
+    pub max: Duration,
+}
+
+impl DelaysSeen {
+    fn of<'a>(histograms: impl Iterator<Item = &'a Delays>) -> Self {
+        let mut seen = Self { counts: vec![0; BUCKETS], ..Self::default() };
+        for histogram in histograms {
+            for (sum, count) in seen.counts.iter_mut().zip(&histogram.counts) {
+                *sum += count.load(Ordering::Relaxed);
+            }
+            seen.sum += Duration::from_micros(histogram.sum_micros.load(Ordering::Relaxed));
+            let max = Duration::from_micros(histogram.max_micros.load(Ordering::Relaxed));
+            seen.max = seen.max.max(max);
+        }
+        seen
     }
 
-    /// The delay that the share `share` of all delays in `histograms` stayed below, as the upper
-    /// edge of its bucket; zero when there are none.
-    fn quantile(histograms: &[&Self], share: f64) -> Duration {
-        let count = |bucket: usize| -> u64 {
-            histograms.iter().map(|histogram| histogram.0[bucket].load(Ordering::Relaxed)).sum()
-        };
-        let total: u64 = (0..BUCKETS).map(count).sum();
-        if total == 0 {
-            return Duration::ZERO;
-        }
+    /// Number of delays.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The delay that the share `share` of all delays stayed below, as the upper edge of its
+    /// bucket; zero when there are none.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Duration {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_precision_loss,
             clippy::cast_sign_loss,
             reason = "a count of ticks is far below 2^53"
         )]
-        let rank = (total as f64 * share).ceil() as u64;
+        let rank = (self.count() as f64 * share).ceil() as u64;
         let mut seen = 0;
-        for bucket in 0..BUCKETS {
-            seen += count(bucket);
-            if seen >= rank {
-                return Duration::from_micros(Self::upper_edge(bucket));
+        let bucket = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= rank && seen > 0
+        });
+        bucket.map_or(Duration::ZERO, |bucket| Duration::from_micros(upper_edge(bucket)))
+    }
+
+    /// Upper edges in seconds, ascending, and the number of delays between each and the one before.
+    /// Those outside `within` are merged into the first and the last, whose edge is infinite.
+    #[must_use]
+    pub fn buckets(&self, within: RangeInclusive<Duration>) -> Vec<(f64, u64)> {
+        let mut merged: Vec<(f64, u64)> = Vec::new();
+        let mut waiting = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            waiting += count;
+            let edge = Duration::from_micros(upper_edge(bucket));
+            if within.contains(&edge) {
+                merged.push((edge.as_secs_f64(), std::mem::take(&mut waiting)));
             }
         }
-        Duration::from_micros(Self::upper_edge(BUCKETS - 1))
+        merged.push((f64::INFINITY, waiting));
+        merged
     }
+}
 
-    /// Below 4 µs a bucket a microsecond, then four buckets to each doubling.
-    fn bucket(micros: u64) -> usize {
-        let octave = micros.max(1).ilog2() as usize;
-        if octave < 2 {
-            return usize::try_from(micros).unwrap_or(0);
-        }
-        let quarter = usize::try_from(micros >> (octave - 2) & 3).unwrap_or(0);
-        ((octave - 1) * 4 + quarter).min(BUCKETS - 1)
+/// Below 4 µs a bucket a microsecond, then four buckets to each doubling.
+fn bucket(micros: u64) -> usize {
+    let octave = micros.max(1).ilog2() as usize;
+    if octave < 2 {
+        return usize::try_from(micros).unwrap_or(0);
     }
+    let quarter = usize::try_from(micros >> (octave - 2) & 3).unwrap_or(0);
+    ((octave - 1) * 4 + quarter).min(BUCKETS - 1)
+}
 
-    fn upper_edge(bucket: usize) -> u64 {
-        if bucket < 4 {
-            return bucket as u64 + 1;
-        }
-        let (octave, quarter) = (bucket / 4 + 1, bucket as u64 % 4);
-        (4 + quarter + 1) << (octave - 2)
+fn upper_edge(bucket: usize) -> u64 {
+    if bucket < 4 {
+        return bucket as u64 + 1;
     }
+    let (octave, quarter) = (bucket / 4 + 1, bucket as u64 % 4);
+    (4 + quarter + 1) << (octave - 2)
 }
 
 #[cfg(test)]
@@ -194,7 +253,7 @@ mod tests {
     #[test]
     fn every_delay_lies_below_its_buckets_upper_edge_and_within_a_quarter() {
         for micros in (0..200).chain([1_000, 4_321, 20_000, 999_999, 10_000_000]) {
-            let edge = Lateness::upper_edge(Lateness::bucket(micros));
+            let edge = upper_edge(bucket(micros));
             assert!(edge > micros && edge <= micros + micros / 4 + 1, "{micros} below {edge}");
         }
     }
@@ -206,7 +265,14 @@ mod tests {
             counters.tick_lateness.record(Duration::from_micros(micros));
         }
         let stats = Stats::of(&[&counters]);
-        assert_eq!(stats.tick_lateness_p50, Duration::from_micros(56));
-        assert_eq!(stats.tick_lateness_p99, Duration::from_micros(112));
+        let lateness = &stats.tick_lateness;
+        assert_eq!(lateness.quantile(0.5), Duration::from_micros(56));
+        assert_eq!(lateness.quantile(0.99), Duration::from_micros(112));
+        assert_eq!(lateness.max, Duration::from_micros(100));
+        assert_eq!(lateness.sum, Duration::from_micros(5_050));
+        let buckets = lateness.buckets(Duration::from_micros(10)..=Duration::from_micros(80));
+        assert_eq!(buckets[0], (10e-6, 9), "what is shorter is in the first");
+        assert_eq!(*buckets.last().unwrap(), (f64::INFINITY, 21), "what is longer in the last");
+        assert_eq!(buckets.iter().map(|(_, count)| count).sum::<u64>(), 100);
     }
 }

@@ -19,6 +19,7 @@ use super::frames::PLAYOUT_SAMPLES;
 use super::peer::{Peer, PeerOutput, Sent};
 use super::stats::Counters;
 use super::{CloseReason, Notice, PeerId};
+use crate::priority::{self, Advice, Watch};
 
 /// Time between two packets of a track.
 pub const TICK: Duration = Duration::from_millis(20);
@@ -49,6 +50,13 @@ pub enum Command {
         /// Quieter while an interpretation plays.
         duck: bool,
     },
+    /// `listener` hears interpretations at this gain.
+    SetVoiceGain {
+        /// Who hears.
+        listener: PeerId,
+        /// How loud, 0 to 1.
+        gain: f32,
+    },
     /// `listener` hears `source` no more.
     ClearRoute {
         /// Who.
@@ -73,6 +81,8 @@ pub struct Worker {
     /// Peers of the tick in progress; kept for its memory.
     order: Vec<PeerId>,
     started: Instant,
+    /// Watches a worker that is, or was, in the real-time class.
+    watch: Option<Watch>,
     /// Number of the next tick.
     next_tick: u64,
 }
@@ -126,12 +136,17 @@ impl Worker {
             originals: Originals::default(),
             order: Vec::new(),
             started: Instant::now(),
+            watch: None,
             next_tick: 0,
         }
     }
 
-    /// Runs until the plane is dropped, then says goodbye to every peer.
-    pub fn run(mut self) {
+    /// Runs until the plane is dropped, then says goodbye to every peer. With `real_time`, in the
+    /// system's real-time class where it allows that.
+    pub fn run(mut self, real_time: bool) {
+        if real_time {
+            self.enter_real_time();
+        }
         let mut datagram = [0; DATAGRAM_BYTES];
         loop {
             if self.obey() {
@@ -140,7 +155,8 @@ impl Worker {
             self.read(&mut datagram);
             self.run_timers(Instant::now());
             self.run_ticks();
-            self.sleep();
+            let slept = self.sleep();
+            self.keep_watch(slept);
         }
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
@@ -168,6 +184,11 @@ impl Worker {
                         && listener != source
                     {
                         mixer.set_route(source, gain, duck);
+                    }
+                }
+                Ok(Command::SetVoiceGain { listener, gain }) => {
+                    if let Some(peer) = self.peers.get_mut(&listener) {
+                        peer.set_voice_gain(gain);
                     }
                 }
                 Ok(Command::ClearRoute { listener, source }) => {
@@ -374,17 +395,53 @@ impl Worker {
         self.started + TICK * ticks
     }
 
-    fn sleep(&self) {
+    /// Sleeps until something is due and says for how long it did.
+    fn sleep(&self) -> Duration {
         let due = self.timers.values().copied().fold(self.deadline(), Instant::min);
-        let wait = due.saturating_duration_since(Instant::now());
+        let before = Instant::now();
+        let wait = due.saturating_duration_since(before);
         if wait.is_zero() {
-            return;
+            return Duration::ZERO;
         }
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.min(TICK).subsec_nanos()) };
         let mut sources =
             [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
         // Interrupted or not, the loop looks at everything.
         let _ = poll(&mut sources, Some(&timeout));
+        before.elapsed()
+    }
+
+    fn enter_real_time(&mut self) {
+        match priority::enter_real_time() {
+            Ok(()) => {
+                self.counters.real_time.store(1, Ordering::Relaxed);
+                self.watch.get_or_insert_with(|| Watch::new(Instant::now()));
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                remedy = priority::HOW_TO_ALLOW,
+                "this media worker gets no real-time priority: sound may stutter under load"
+            ),
+        }
+    }
+
+    /// Leaves the real-time class while the worker is busy all the time, so that nothing starves.
+    fn keep_watch(&mut self, slept: Duration) {
+        let Some(watch) = &mut self.watch else { return };
+        match watch.slept(Instant::now(), slept) {
+            None => {}
+            Some(Advice::Return) => {
+                tracing::info!("this media worker is calm again and takes real-time priority");
+                self.enter_real_time();
+            }
+            Some(Advice::Leave) => {
+                tracing::warn!("this media worker is too busy for real-time priority");
+                if let Err(error) = priority::leave_real_time() {
+                    tracing::error!(%error, "and cannot leave it");
+                }
+                self.counters.real_time.store(0, Ordering::Relaxed);
+            }
+        }
     }
 }
 

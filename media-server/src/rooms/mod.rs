@@ -4,6 +4,7 @@
 //! other: the media plane (peers), the listener thread (segments), the engine (words) and the
 //! speaker thread (playout); what they report becomes the room's events.
 
+mod config;
 mod house;
 mod state;
 mod story;
@@ -15,40 +16,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, select};
 use inference::{CancelToken, Language};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use signaling::wire::{EventKind, PartialStage, UtteranceRef};
 
+pub use self::config::{BargeIn, Overlap, RoomsConfig};
 use self::state::State;
 use self::story::{FirstPacket, Stories};
 use crate::engine::{DropReason, Engine, EngineConfig, Job, Models, Partial, UtteranceId};
 use crate::listener::{Heard, Listener, SpeechSink};
 use crate::media::{CloseReason, MediaConfig, MediaPlane, Notice, PeerId};
+use crate::metrics::{Metrics, Now};
 use crate::segmenter::SegmenterConfig;
-use crate::speaker::{Speaker, SpeakerNotice};
+use crate::speaker::{Speaker, SpeakerConfig, SpeakerNotice};
 use crate::trace::Times;
 
 /// Notices that may wait. Full: the media workers drop theirs and count them.
 const NOTICE_QUEUE: usize = 4096;
-
-/// Defaults and limits of rooms.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RoomsConfig {
-    /// Gain of the original speech under its interpretation, for rooms that do not say, 0 to 1.
-    pub original_gain: f32,
-    /// Most rooms at a time.
-    pub max_rooms: usize,
-    /// Most participants of a conference, for rooms that do not say.
-    pub max_participants: usize,
-    /// Most interpreted speech that waits for one listener, in seconds.
-    pub backlog_s: u64,
-}
-
-impl Default for RoomsConfig {
-    fn default() -> Self {
-        Self { original_gain: 0.2, max_rooms: 1000, max_participants: 100, backlog_s: 20 }
-    }
-}
 
 /// Everything the house is configured with.
 #[derive(Clone, Debug)]
@@ -91,6 +73,7 @@ pub(crate) struct Shared {
     speaker: Speaker,
     state: Mutex<State>,
     stories: Mutex<Stories>,
+    metrics: Metrics,
     listener: std::sync::OnceLock<Listener>,
     engine: std::sync::OnceLock<std::sync::Weak<Engine>>,
     next_peer: AtomicU64,
@@ -106,8 +89,11 @@ impl Rooms {
         let (notices_in, notices) = bounded(NOTICE_QUEUE);
         let (refusals_in, refusals) = bounded(NOTICE_QUEUE);
         let plane = MediaPlane::start(config.media.clone(), notices_in)?;
-        let backlog = Duration::from_secs(config.rooms.backlog_s);
-        let speaker = Speaker::start(backlog, refusals_in)?;
+        let waits = SpeakerConfig {
+            backlog: Duration::from_secs(config.rooms.backlog_s),
+            order_wait: Duration::from_millis(config.rooms.order_wait_ms),
+        };
+        let speaker = Speaker::start(waits, refusals_in)?;
         let shared = Arc::new(Shared {
             config: config.rooms.clone(),
             models: Arc::clone(models),
@@ -115,6 +101,7 @@ impl Rooms {
             speaker,
             state: Mutex::new(State::default()),
             stories: Mutex::new(Stories::default()),
+            metrics: Metrics::default(),
             listener: std::sync::OnceLock::new(),
             engine: std::sync::OnceLock::new(),
             next_peer: AtomicU64::new(1),
@@ -136,6 +123,16 @@ impl Rooms {
     /// UDP addresses that callers are offered.
     pub fn media_addresses(&self) -> Vec<std::net::SocketAddr> {
         self.shared.plane.candidates().to_vec()
+    }
+
+    /// The numbers of this server; see [`Metrics::render`].
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn render_metrics(&self) -> Result<String, std::fmt::Error> {
+        let (rooms, participants) = self.shared.state.lock().population();
+        let media = self.shared.plane.stats();
+        self.shared.metrics.render(Now { media, rooms, participants })
     }
 }
 
@@ -239,6 +236,7 @@ impl Shared {
         let Some(room) = state.room_of_mut(packet.peer) else { return };
         let Some(listener) = room.member(packet.peer) else { return };
         let (listener, track) = (listener.identity.clone(), listener.track.clone());
+        self.metrics.spoken(&times.trace());
         room.emit(EventKind::UtteranceSpoken {
             utterance: reference,
             language: packet.language.to_string(),
@@ -249,10 +247,27 @@ impl Shared {
         });
     }
 
+    /// A participant speaks, or does so no more: what they hear makes room for them.
+    fn barge_in(&self, peer: PeerId, speaks: bool) {
+        if self.config.barge_in == BargeIn::Duck {
+            let gain = if speaks { self.config.barge_in_gain } else { 1.0 };
+            self.plane.set_voice_gain(peer, gain);
+        }
+    }
+
+    /// Nothing more of an utterance comes, in any language.
+    fn end_everywhere(&self, utterance: UtteranceId) {
+        let listeners = self.stories.lock().all_listeners(utterance);
+        for listeners in listeners {
+            self.speaker.end(utterance, listeners);
+        }
+    }
+
     fn utterance_dropped(&self, utterance: UtteranceId, reason: DropReason, detail: &str) {
         if reason == DropReason::Failed {
             tracing::error!(%utterance, detail, "an utterance failed");
         }
+        self.metrics.outcome(reason.label());
         let Some((room, reference)) = self.stories.lock().reference(utterance) else { return };
         self.emit(
             &room,
@@ -286,13 +301,17 @@ impl SpeechSink for ListenerSink {
     fn started(&self, peer: PeerId) -> UtteranceId {
         let shared = &self.0;
         let utterance = UtteranceId(shared.next_utterance.fetch_add(1, Ordering::Relaxed));
+        shared.barge_in(peer, true);
         let mut state = shared.state.lock();
         if let Some(room) = state.room_of_mut(peer)
             && let Some(member) = room.member(peer)
         {
             let reference =
                 UtteranceRef { utterance: utterance.to_string(), speaker: member.identity.clone() };
-            shared.stories.lock().begin(utterance, peer, room.name.clone(), reference.clone());
+            let overlaps = room.speaks(peer, true);
+            let voiced = !(overlaps && shared.config.overlap == Overlap::First);
+            let name = room.name.clone();
+            shared.stories.lock().begin(utterance, peer, name, reference.clone(), voiced);
             room.emit(EventKind::UtteranceStarted { utterance: reference });
         }
         utterance
@@ -316,19 +335,26 @@ impl SpeechSink for ListenerSink {
 
     fn heard(&self, peer: PeerId, utterance: UtteranceId, heard: Heard) {
         let shared = &self.0;
+        shared.barge_in(peer, false);
         let (language, targets, voices) = {
-            let state = shared.state.lock();
-            let Some(room) = state.room_of(peer) else { return };
+            let mut state = shared.state.lock();
+            let Some(room) = state.room_of_mut(peer) else { return };
+            room.speaks(peer, false);
             let Some(member) = room.member(peer) else { return };
             (member.language, room.targets(peer), room.voices())
         };
         let Heard { samples_16k, first_voiced, last_voiced, ended } = heard;
         let cancel = CancelToken::new();
         let languages: Vec<Language> = targets.iter().map(|(language, _)| *language).collect();
+        let listeners: Vec<Arc<[PeerId]>> =
+            targets.iter().map(|(_, listeners)| Arc::clone(listeners)).collect();
         let story = |stories: &mut Stories| {
-            stories.ended(utterance, targets, first_voiced, last_voiced, cancel.clone());
+            stories.ended(utterance, targets, first_voiced, last_voiced, cancel.clone())
         };
-        story(&mut shared.stories.lock());
+        let voiced = story(&mut shared.stories.lock());
+        for listeners in listeners {
+            shared.speaker.expect(utterance, peer, listeners);
+        }
         let job = Job {
             utterance,
             samples_16k,
@@ -336,17 +362,23 @@ impl SpeechSink for ListenerSink {
             targets: languages,
             voices,
             times: Times::new(first_voiced.arrived, last_voiced.arrived, ended),
+            voiced,
             cancel,
         };
         let Some(engine) = shared.engine() else { return };
         if engine.submit(job).is_err() {
+            shared.end_everywhere(utterance);
             let detail = "not interpreted: the server has more speech than it can recognise";
             shared.utterance_dropped(utterance, DropReason::Overloaded, detail);
         }
     }
 
-    fn discarded(&self, _peer: PeerId, utterance: UtteranceId) {
+    fn discarded(&self, peer: PeerId, utterance: UtteranceId) {
         self.resumed(utterance);
+        self.0.barge_in(peer, false);
+        if let Some(room) = self.0.state.lock().room_of_mut(peer) {
+            room.speaks(peer, false);
+        }
         let detail = "what began like speech was none";
         self.0.utterance_dropped(utterance, DropReason::NoSpeech, detail);
     }
@@ -423,12 +455,13 @@ impl crate::engine::Observer for EngineObserver {
         &self,
         utterance: UtteranceId,
         language: Language,
+        at_48k: u64,
         samples_48k: &[f32],
         times: &Times,
     ) {
         let listeners = self.0.stories.lock().speech(utterance, language, times);
         if let Some(listeners) = listeners {
-            self.0.speaker.speech(utterance, listeners, samples_48k);
+            self.0.speaker.speech(utterance, listeners, at_48k, samples_48k);
         }
     }
 
@@ -447,6 +480,7 @@ impl crate::engine::Observer for EngineObserver {
         detail: &str,
     ) {
         let Some(language) = language else {
+            self.0.end_everywhere(utterance);
             self.0.utterance_dropped(utterance, reason, detail);
             return;
         };

@@ -1,6 +1,6 @@
 //! Rooms and their members: pure bookkeeping, no I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -53,6 +53,8 @@ pub(super) struct RoomState {
     max_participants: usize,
     created_at_ms: u64,
     pub(super) members: Vec<Member>,
+    /// Who is speaking.
+    speaking: BTreeSet<PeerId>,
     events: broadcast::Sender<Event>,
     seq: u64,
 }
@@ -90,12 +92,19 @@ impl State {
             max_participants: spec.max_participants,
             created_at_ms: now_ms(),
             members: Vec::new(),
+            speaking: BTreeSet::new(),
             events: broadcast::channel(EVENT_QUEUE).0,
             seq: 0,
         };
         let shown = room.show();
         self.rooms.insert(spec.name, room);
         Ok(shown)
+    }
+
+    /// Rooms, and participants whose media flows.
+    pub(super) fn population(&self) -> (usize, usize) {
+        let members = self.rooms.values().flat_map(|room| &room.members);
+        (self.rooms.len(), members.filter(|member| member.connected).count())
     }
 
     pub(super) fn room(&self, name: &str) -> Result<&RoomState, HouseError> {
@@ -162,6 +171,7 @@ impl State {
             return true;
         };
         let member = room.members.remove(index);
+        room.speaking.remove(&peer);
         if let (true, Some(participant)) = (member.connected, participant) {
             room.emit(EventKind::ParticipantLeft { participant, reason: reason.to_owned() });
         }
@@ -196,6 +206,16 @@ impl RoomState {
 
     pub(super) fn member(&self, peer: PeerId) -> Option<&Member> {
         self.members.iter().find(|member| member.peer == peer)
+    }
+
+    /// A member begins to speak, or stops. Whether somebody else is speaking.
+    pub(super) fn speaks(&mut self, peer: PeerId, speaks: bool) -> bool {
+        if speaks {
+            self.speaking.insert(peer)
+        } else {
+            self.speaking.remove(&peer)
+        };
+        self.speaking.iter().any(|other| *other != peer)
     }
 
     pub(super) fn participant(&self, peer: PeerId) -> Option<Participant> {
@@ -391,6 +411,20 @@ mod tests {
             assert_ne!(route.listener, route.source);
             assert!(route.duck);
         }
+    }
+
+    #[test]
+    fn who_begins_while_another_speaks_speaks_over_them() {
+        let mut state = room_with(&[("anna", "en"), ("beto", "es")]);
+        let (anna, beto) = (PeerId(0), PeerId(1));
+        let room = state.room_of_mut(anna).expect("in the room");
+        assert!(!room.speaks(anna, true));
+        assert!(room.speaks(beto, true));
+        assert!(room.speaks(anna, false), "beto goes on");
+        assert!(!room.speaks(beto, false));
+        assert!(!room.speaks(beto, true));
+        state.remove_peer(beto, "left");
+        assert!(!state.room_of_mut(anna).expect("in the room").speaks(anna, true), "beto left");
     }
 
     #[test]

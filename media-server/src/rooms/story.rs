@@ -25,6 +25,7 @@ struct Story {
     born: Instant,
     span: Option<(Mark, Mark)>,
     listeners: BTreeMap<Language, Arc<[PeerId]>>,
+    voiced: bool,
     times: BTreeMap<Language, Times>,
     /// Languages whose translation was told, or never will be.
     told: BTreeSet<Language>,
@@ -55,6 +56,7 @@ impl Stories {
         speaker: PeerId,
         room: String,
         reference: UtteranceRef,
+        voiced: bool,
     ) {
         let now = Instant::now();
         self.0.retain(|_, story| now.duration_since(story.born) < FORGET_AFTER);
@@ -67,6 +69,7 @@ impl Stories {
                 born: now,
                 span: None,
                 listeners: BTreeMap::new(),
+                voiced,
                 times: BTreeMap::new(),
                 told: BTreeSet::new(),
                 held: Vec::new(),
@@ -75,7 +78,7 @@ impl Stories {
         );
     }
 
-    /// It ended and is about to be recognised.
+    /// It ended and is about to be recognised. Whether it is to be spoken, or captioned only.
     pub(super) fn ended(
         &mut self,
         utterance: UtteranceId,
@@ -83,12 +86,12 @@ impl Stories {
         first_voiced: Mark,
         last_voiced: Mark,
         cancel: CancelToken,
-    ) {
-        if let Some(story) = self.0.get_mut(&utterance) {
-            story.listeners = targets.into_iter().collect();
-            story.span = Some((first_voiced, last_voiced));
-            story.cancel = cancel;
-        }
+    ) -> bool {
+        let Some(story) = self.0.get_mut(&utterance) else { return true };
+        story.listeners = targets.into_iter().collect();
+        story.span = Some((first_voiced, last_voiced));
+        story.cancel = cancel;
+        story.voiced
     }
 
     /// Room and reference, for an event.
@@ -126,6 +129,13 @@ impl Stories {
         language: Language,
     ) -> Option<Arc<[PeerId]>> {
         self.0.get(&utterance)?.listeners.get(&language).cloned()
+    }
+
+    /// Who hears an utterance, for each language.
+    pub(super) fn all_listeners(&self, utterance: UtteranceId) -> Vec<Arc<[PeerId]>> {
+        self.0
+            .get(&utterance)
+            .map_or(Vec::new(), |story| story.listeners.values().cloned().collect())
     }
 
     /// Reference and latest times of an utterance in a language.
@@ -176,7 +186,7 @@ mod tests {
         let reference =
             UtteranceRef { utterance: utterance.to_string(), speaker: "anna".to_owned() };
         let mut stories = Stories::default();
-        stories.begin(utterance, PeerId(1), "room".to_owned(), reference);
+        stories.begin(utterance, PeerId(1), "room".to_owned(), reference, true);
         let packet = FirstPacket {
             utterance,
             language: Language::ES,

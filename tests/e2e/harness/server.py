@@ -45,7 +45,7 @@ class Server:
         command = [
             str(program()),
             *("serve", "--development", "--ready-json"),
-            *("--http", "127.0.0.1:0"),
+            *("--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
             *("--udp-bind", "127.0.0.1", "--udp-port", "0", "--announce", "127.0.0.1"),
             *arguments,
         ]
@@ -66,6 +66,7 @@ class Server:
             self._process.kill()
             raise
         self.url: str = ready["http"]
+        self.admin_url: str = ready["admin"]
         self.api_key: str = ready["api_key"]
         self.udp_ports: list[int] = ready["udp_ports"]
 
@@ -98,6 +99,10 @@ class Server:
         return "; its log ends:\n" + "\n".join(
             self._log_path.read_text(errors="replace").splitlines()[-20:]
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:

@@ -1,0 +1,226 @@
+//! What one listener hears, in which order.
+//!
+//! An utterance that has begun to play plays to its end before another begins. Those of one speaker
+//! come in the order in which they were said. Among different speakers, what is ready first comes
+//! first, except that it waits a moment for what began earlier ([`Limits::order_wait`]).
+//!
+//! Inside an utterance time counts: every chunk says where it belongs. A pause that the voice made
+//! stays as long as it was; when the next chunk comes too late, silence is played meanwhile and
+//! counts as part of the pause.
+//!
+//! No thread and no clock: instants are arguments.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use ringbuf::traits::{Observer, Producer};
+
+use crate::engine::UtteranceId;
+use crate::media::PeerId;
+use crate::media::frames::{PLAYOUT_SAMPLES, PlayoutFrame};
+
+/// Frames left in the ring when the next utterance is chosen: 200 ms. What is chosen late is chosen
+/// well, and this thread is never that late.
+const AHEAD: usize = 10;
+/// An utterance that was announced and never ended, which no part of the house does, holds up others
+/// of its speaker no longer than this.
+const GIVE_UP: Duration = Duration::from_secs(15);
+/// Longest pause inside an utterance: 2 s. A voice makes none as long.
+const LONGEST_PAUSE: u64 = 96_000;
+
+/// How much waits, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Samples (48 kHz) that may wait when a new utterance comes.
+    pub(super) backlog_48k: usize,
+    /// Longest that speech waits for an utterance of another speaker that began earlier.
+    pub(super) order_wait: Duration,
+}
+
+/// One utterance on its way to one listener.
+struct Entry {
+    utterance: UtteranceId,
+    speaker: Option<PeerId>,
+    /// When it was first heard of.
+    since: Instant,
+    /// When its first samples came.
+    ready: Option<Instant>,
+    samples_48k: VecDeque<f32>,
+    /// Place in the utterance of the next sample that is put into the queue.
+    next_48k: u64,
+    /// Whether some of it is in the ring, or was.
+    started: bool,
+    ended: bool,
+    /// Over the backlog limit when it began: its samples are thrown away until it ends.
+    refused: bool,
+}
+
+impl Entry {
+    fn new(utterance: UtteranceId, speaker: Option<PeerId>, now: Instant) -> Self {
+        Self {
+            utterance,
+            speaker,
+            since: now,
+            ready: None,
+            samples_48k: VecDeque::new(),
+            next_48k: 0,
+            started: false,
+            ended: false,
+            refused: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended && self.samples_48k.is_empty()
+    }
+}
+
+/// The utterances of one listener, in the order in which they began.
+pub(super) struct Playlist<W> {
+    ring: W,
+    limits: Limits,
+    entries: Vec<Entry>,
+    playing: Option<UtteranceId>,
+    /// Since when the listener hears silence although an utterance is playing.
+    dry: Option<Instant>,
+}
+
+impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
+    pub(super) fn new(ring: W, limits: Limits) -> Self {
+        Self { ring, limits, entries: Vec::new(), playing: None, dry: None }
+    }
+
+    /// Whether time alone could change something.
+    pub(super) fn has_work(&self) -> bool {
+        let is_ready = |entry: &Entry| entry.ready.is_some() && !entry.refused;
+        self.playing.is_some() || self.entries.iter().any(is_ready)
+    }
+
+    /// An utterance is on its way.
+    pub(super) fn expect(&mut self, now: Instant, utterance: UtteranceId, speaker: PeerId) {
+        self.entry(now, utterance).speaker = Some(speaker);
+    }
+
+    /// Queues samples. `false` when this begins an utterance beyond the limit.
+    pub(super) fn accept(
+        &mut self,
+        now: Instant,
+        utterance: UtteranceId,
+        at_48k: u64,
+        samples_48k: &[f32],
+    ) -> bool {
+        let backlog: usize = self.entries.iter().map(|entry| entry.samples_48k.len()).sum();
+        let is_over_limit = backlog > self.limits.backlog_48k;
+        let dry = if self.playing == Some(utterance) { self.dry.take() } else { None };
+        let entry = self.entry(now, utterance);
+        if entry.ready.is_none() {
+            entry.ready = Some(now);
+            entry.refused = is_over_limit;
+            entry.next_48k = at_48k;
+            if entry.refused {
+                return false;
+            }
+        }
+        if !entry.refused {
+            let heard = dry.map_or(0, |since| samples_in(now.saturating_duration_since(since)));
+            let pause = at_48k.saturating_sub(entry.next_48k).saturating_sub(heard);
+            let pause = usize::try_from(pause.min(LONGEST_PAUSE)).unwrap_or(0);
+            entry.samples_48k.extend(std::iter::repeat_n(0.0, pause));
+            entry.samples_48k.extend(samples_48k);
+            entry.next_48k = entry.next_48k.max(at_48k) + samples_48k.len() as u64;
+        }
+        true
+    }
+
+    /// An utterance will get no more samples.
+    pub(super) fn end(&mut self, utterance: UtteranceId) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.utterance == utterance) {
+            entry.ended = true;
+        }
+        let playing = self.playing;
+        self.entries.retain(|entry| !entry.is_over() || playing == Some(entry.utterance));
+    }
+
+    /// Moves whole frames into the ring while there is room.
+    pub(super) fn fill(&mut self, now: Instant) {
+        loop {
+            let Some(index) = self.current(now) else { return };
+            let entry = &mut self.entries[index];
+            if entry.is_over() {
+                self.entries.remove(index);
+                self.playing = None;
+                self.dry = None;
+                continue;
+            }
+            let available = entry.samples_48k.len();
+            // What the listener is about to miss is not kept back for want of a whole frame.
+            let is_needed = entry.started && available > 0 && self.ring.occupied_len() <= 1;
+            if available < PLAYOUT_SAMPLES && !entry.ended && !is_needed {
+                if available == 0 && self.ring.is_empty() {
+                    self.dry.get_or_insert(now);
+                }
+                return;
+            }
+            if self.ring.is_full() {
+                return;
+            }
+            let count = available.min(PLAYOUT_SAMPLES);
+            let mut samples = [0.0; PLAYOUT_SAMPLES];
+            for (slot, sample) in samples.iter_mut().zip(entry.samples_48k.drain(..count)) {
+                *slot = sample;
+            }
+            if !entry.ended {
+                entry.next_48k += (PLAYOUT_SAMPLES - count) as u64;
+            }
+            let last = entry.is_over();
+            let frame = PlayoutFrame { utterance: entry.utterance.0, last, samples };
+            entry.started = true;
+            if self.ring.try_push(frame).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The utterance that is playing, or the next one if its time has come.
+    fn current(&mut self, now: Instant) -> Option<usize> {
+        if self.playing.is_none() && self.ring.occupied_len() <= AHEAD {
+            let is_lost = |entry: &Entry| {
+                entry.ready.is_none() && now.saturating_duration_since(entry.since) > GIVE_UP
+            };
+            self.entries.retain(|entry| !is_lost(entry));
+            self.playing = self.choose(now);
+        }
+        let playing = self.playing?;
+        self.entries.iter().position(|entry| entry.utterance == playing)
+    }
+
+    fn choose(&self, now: Instant) -> Option<UtteranceId> {
+        let may_play = |(index, entry): (usize, &Entry)| {
+            let ready = entry.ready.filter(|_| !entry.refused)?;
+            let mut earlier =
+                self.entries[..index].iter().filter(|other| !other.refused).peekable();
+            let waited = now.saturating_duration_since(ready) >= self.limits.order_wait;
+            let in_order = earlier.peek().is_none()
+                || waited && earlier.all(|other| other.speaker != entry.speaker);
+            in_order.then_some((ready, entry.utterance))
+        };
+        self.entries.iter().enumerate().filter_map(may_play).min().map(|(_, utterance)| utterance)
+    }
+
+    fn entry(&mut self, now: Instant, utterance: UtteranceId) -> &mut Entry {
+        let found = self.entries.binary_search_by_key(&utterance, |entry| entry.utterance);
+        let index = found.unwrap_or_else(|place| {
+            self.entries.insert(place, Entry::new(utterance, None, now));
+            place
+        });
+        &mut self.entries[index]
+    }
+}
+
+fn samples_in(time: Duration) -> u64 {
+    u64::try_from(time.as_micros() * 48 / 1_000).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "playlist_tests.rs"]
+mod tests;
