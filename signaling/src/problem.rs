@@ -23,13 +23,13 @@ pub(crate) enum Kind {
     BadSdp,
     BodyTooLarge,
     Forbidden,
-    IceRestartUnsupported,
     IdentityTaken,
     Internal,
     InvalidField,
     InvalidToken,
     MethodNotAllowed,
     MissingCredentials,
+    NoIceCredentials,
     NoSuchPath,
     NoSuchRoom,
     NoSuchSession,
@@ -62,11 +62,6 @@ impl Kind {
             Self::Forbidden => {
                 (StatusCode::FORBIDDEN, "forbidden", "The credentials do not allow this")
             }
-            Self::IceRestartUnsupported => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "ice-restart-unsupported",
-                "ICE restarts are not supported",
-            ),
             Self::IdentityTaken => {
                 (StatusCode::CONFLICT, "identity-taken", "The identity is in the room already")
             }
@@ -89,6 +84,11 @@ impl Kind {
             Self::MissingCredentials => {
                 (StatusCode::UNAUTHORIZED, "missing-credentials", "Credentials are needed")
             }
+            Self::NoIceCredentials => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no-ice-credentials",
+                "An ICE restart needs new credentials",
+            ),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no-such-path", "There is nothing here"),
             Self::NoSuchRoom => (StatusCode::NOT_FOUND, "no-such-room", "There is no such room"),
             Self::NoSuchSession => {
@@ -205,6 +205,8 @@ impl From<HouseError> for ApiError {
             HouseError::IdentityTaken(_) => Kind::IdentityTaken,
             HouseError::RoomFull(_) => Kind::RoomFull,
             HouseError::Invalid(_) => Kind::InvalidField,
+            HouseError::BadFragment(_) => Kind::BadFragment,
+            HouseError::StaleTag => Kind::PreconditionFailed,
             HouseError::BadSdp(_) => Kind::BadSdp,
             HouseError::UnacceptableSdp(_) => Kind::UnacceptableSdp,
             HouseError::Overloaded { retry_after_s } => {

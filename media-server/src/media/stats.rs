@@ -30,6 +30,7 @@ pub struct Counters {
     pub peers: AtomicU64,
     pub datagrams_in: Counter,
     pub garbage: Counter,
+    pub throttled: Counter,
     pub packets_in: Counter,
     pub packets_out: Counter,
     pub lost: Counter,
@@ -45,6 +46,7 @@ pub struct Counters {
     pub peers_failed: Counter,
     pub ticks_skipped: Counter,
     pub tick_lateness: Lateness,
+    pub connect_time: Lateness,
 }
 
 /// A snapshot over all workers.
@@ -56,6 +58,8 @@ pub struct Stats {
     pub datagrams_in: u64,
     /// Datagrams that belonged to no peer.
     pub garbage: u64,
+    /// Datagrams that were dropped because their peer sent too many.
+    pub throttled: u64,
     /// RTP packets that came in.
     pub packets_in: u64,
     /// RTP packets that went out.
@@ -88,6 +92,10 @@ pub struct Stats {
     pub tick_lateness_p50: Duration,
     /// How late ticks began, 99th percentile.
     pub tick_lateness_p99: Duration,
+    /// Time from a peer's offer to its media, median.
+    pub connect_time_p50: Duration,
+    /// Time from a peer's offer to its media, 99th percentile.
+    pub connect_time_p99: Duration,
 }
 
 impl Stats {
@@ -97,10 +105,12 @@ impl Stats {
         let sum = |pick: fn(&Counters) -> u64| workers.iter().copied().map(pick).sum();
         let histograms: Vec<&Lateness> = workers.iter().map(|w| &w.tick_lateness).collect();
         let lateness = |share| Lateness::quantile(&histograms, share);
+        let connects: Vec<&Lateness> = workers.iter().map(|w| &w.connect_time).collect();
         Self {
             peers: sum(|w| w.peers.load(Ordering::Relaxed)),
             datagrams_in: sum(|w| w.datagrams_in.get()),
             garbage: sum(|w| w.garbage.get()),
+            throttled: sum(|w| w.throttled.get()),
             packets_in: sum(|w| w.packets_in.get()),
             packets_out: sum(|w| w.packets_out.get()),
             lost: sum(|w| w.lost.get()),
@@ -117,6 +127,8 @@ impl Stats {
             ticks_skipped: sum(|w| w.ticks_skipped.get()),
             tick_lateness_p50: lateness(0.5),
             tick_lateness_p99: lateness(0.99),
+            connect_time_p50: Lateness::quantile(&connects, 0.5),
+            connect_time_p99: Lateness::quantile(&connects, 0.99),
         }
     }
 }

@@ -30,7 +30,6 @@ pub(super) struct Member {
     pub(super) identity: String,
     pub(super) language: Language,
     pub(super) track: String,
-    pub(super) etag: String,
     name: String,
     speak: bool,
     listen: bool,
@@ -134,7 +133,6 @@ impl State {
             identity: caller.identity.clone(),
             language,
             track: String::new(),
-            etag: String::new(),
             name: caller.name.clone(),
             speak: caller.grants.speak,
             listen: caller.grants.listen,
@@ -194,10 +192,9 @@ impl RoomState {
     }
 
     /// Notes what the offer was answered with.
-    pub(super) fn answered(&mut self, peer: PeerId, track: String, etag: String) {
+    pub(super) fn answered(&mut self, peer: PeerId, track: String) {
         if let Some(member) = self.members.iter_mut().find(|member| member.peer == peer) {
             member.track = track;
-            member.etag = etag;
         }
     }
 
