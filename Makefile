@@ -72,6 +72,10 @@ test-rust: models ## Rust tests alone
 test-e2e: models ## Whole calls alone: aiortc peers against the running server
 	@scripts/test-e2e.sh "$(DRAGOMAN)" $(ARGS)
 
+.PHONY: soak-joins
+soak-joins: setup ## 500 joins and leaves in a row: memory, threads and descriptors afterwards
+	JOINS=500 cargo test $(CARGO_ARGS) --test joins -- --nocapture
+
 ## Measure
 
 .PHONY: bench-lag

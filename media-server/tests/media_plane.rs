@@ -149,6 +149,16 @@ fn callers_connect_over_both_address_families_to_one_port() {
 }
 
 #[test]
+fn a_caller_whose_ice_is_lite_is_called_upon() {
+    let house = House::new(PATIENCE);
+    let style = Style { is_lite: true, ..Style::default() };
+    let (_caller, mut ends) = house.call_in(style, 1, tone(440.0, 8.0, 0.5));
+    let frames = read_frames(&mut ends.heard, 60);
+    let samples: Vec<f32> = frames[20..60].iter().flat_map(|frame| frame.samples).collect();
+    assert!(amplitude_of(440.0, &samples, 16_000.0) > 0.4);
+}
+
+#[test]
 fn an_ice_restart_from_another_port_leaves_the_call_as_it_was() {
     let house = House::new(PATIENCE);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -63,3 +63,24 @@ fn a_connection_survives_any_datagram() {
     }
     assert!(!connection.is_connected());
 }
+
+#[test]
+fn streams_beyond_the_few_that_a_peer_may_have_never_reach_the_stack() {
+    let now = Instant::now();
+    let base: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+    let wanted = Flow { speak: true, listen: true };
+    let (mut connection, _) =
+        PeerConnection::accept(now, AIORTC, wanted, &[base], CONSENT).unwrap();
+    let mut rtp = [0x80, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0];
+    let mut report = [0x80, 200, 0, 6, 0, 0, 0, 0];
+    for n in 0..100u8 {
+        rtp[11] = n;
+        report[7] = n;
+        let is_few = usize::from(n) < MAX_STREAMS;
+        assert_eq!(connection.is_known_stream(&rtp), is_few);
+        assert_eq!(connection.is_known_stream(&report), is_few);
+    }
+    rtp[11] = 0;
+    assert!(connection.is_known_stream(&rtp), "the first go on");
+    assert!(!connection.is_known_stream(&rtp[..11]));
+}

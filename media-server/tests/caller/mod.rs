@@ -91,6 +91,8 @@ pub struct Style {
     pub from: IpAddr,
     /// Whether it offers a second section that receives.
     pub has_two_sections: bool,
+    /// Whether its ICE agent is a lite one.
+    pub is_lite: bool,
     /// Between its connectivity checks.
     pub check_interval: Duration,
 }
@@ -100,6 +102,7 @@ impl Default for Style {
         Self {
             from: IpAddr::V4(Ipv4Addr::LOCALHOST),
             has_two_sections: false,
+            is_lite: false,
             check_interval: Duration::from_millis(200),
         }
     }
@@ -136,6 +139,7 @@ impl Offering {
             .with_setting_engine(
                 SettingEngineBuilder::new()
                     .with_include_loopback_candidate(true)
+                    .with_lite(style.is_lite)
                     .with_multicast_dns_mode(MulticastDnsMode::Disabled)
                     .with_discard_local_candidates_during_ice_restart(true)
                     .with_ice_connection_attempts(Some(style.check_interval), None)
