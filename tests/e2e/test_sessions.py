@@ -1,5 +1,5 @@
-"""Sessions from an independent stack: one or two receiving sections, offers in the variants that are
-met in the field, ICE restarts over HTTP, and how long it takes until media flows."""
+"""Sessions from an independent stack: one or two receiving sections, offers in the variants that
+are met in the field, ICE restarts over HTTP, and how long it takes until media flows."""
 
 from __future__ import annotations
 
@@ -166,6 +166,10 @@ class Restarted:
         # Wakes whoever waits for the old path, by a datagram of no protocol.
         await self._old._queue.put((b"\xff", 1))
 
+    async def close(self) -> None:
+        """Ends the old path; its owner waits for that when it closes."""
+        await self._old.close()
+
 
 def test_an_ice_restart_by_patch_leaves_the_call_as_it_was(server):
     async def restart():
@@ -207,6 +211,7 @@ def test_an_ice_restart_by_patch_leaves_the_call_as_it_was(server):
             count = len(peer.log.arrived)
             await until("packets by the new path", lambda: len(peer.log.arrived) >= count + PACKETS)
             after = peer.log.arrived[count + PACKETS - 1]
+            await again.close()
             await api.delete_room(room)
             return refused, trickled, reply, stale, session, before, after
 
