@@ -1,6 +1,7 @@
 //! Calls over real UDP on loopback between the media plane and callers of the tests' own.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![allow(clippy::print_stdout, reason = "the numbers are part of the result")]
 
 mod caller;
 
