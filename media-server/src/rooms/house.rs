@@ -98,17 +98,17 @@ impl House for Rooms {
     ) -> Result<IceUpdate, HouseError> {
         let (key, peer) = {
             let state = self.shared.state.lock();
-            let room = state.room(room)?;
-            let member = room.members.iter().find(|member| member.session == session);
+            let known = state.room(room)?;
+            let member = known.members.iter().find(|member| member.session == session);
             let gone = || HouseError::NoSuchSession(session.to_owned());
-            (room.key, member.ok_or_else(gone)?.peer)
+            (known.key, member.ok_or_else(gone)?.peer)
         };
         let fragment = IceFragment::read(&fragment).map_err(refusal)?;
         let update = self.shared.plane.update_ice(key, peer, expected, fragment).await;
         Ok(match update.map_err(refusal)? {
             transport::IceUpdate::Trickled => IceUpdate::Trickled,
             transport::IceUpdate::Restarted { fragment, ice_ufrag: etag } => {
-                tracing::info!(session, "ice starts over");
+                tracing::info!(room, peer = peer.0, "ice starts over");
                 IceUpdate::Restarted { fragment, etag }
             }
         })

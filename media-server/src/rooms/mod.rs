@@ -189,7 +189,8 @@ impl Shared {
         }
         let Some(member) = room.member(peer) else { return };
         let connect_ms = after.as_secs_f64() * 1_000.0;
-        tracing::info!(room = room.name, session = member.session, connect_ms, "connected");
+        // Never the session's id: whoever knows it may end the session.
+        tracing::info!(room = room.name, identity = member.identity, connect_ms, "connected");
         let Some(participant) = room.participant(peer) else { return };
         room.emit(EventKind::ParticipantJoined { participant, connect_ms });
     }
