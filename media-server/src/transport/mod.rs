@@ -5,13 +5,15 @@
 
 mod addresses;
 mod certificate;
+mod io;
 mod peer_connection;
 mod sdp;
 mod stack;
 pub mod stun;
 
 pub use addresses::host_addresses;
-pub use peer_connection::{Answer, ClosedBy, IceUpdate, Output, PeerConnection, RtpIn, RtpOut};
+pub use io::{Answer, ClosedBy, IceUpdate, Output, RtpIn, RtpOut};
+pub use peer_connection::PeerConnection;
 pub use sdp::{Flow, IceFragment, Track};
 
 /// Why a peer connection could not be made or failed.
