@@ -3,7 +3,7 @@
 //! `dragoman.toml` at the top of the repository shows every field with its default; a test holds
 //! that file against this one.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ impl Default for AdminConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MediaSection {
-    /// Address that the UDP sockets bind to.
+    /// Address that the UDP sockets bind to; `::` takes IPv4 too.
     pub bind: IpAddr,
     /// First UDP port; each worker takes the next one. 0 takes ephemeral ports.
     pub port: u16,
@@ -77,7 +77,8 @@ pub struct MediaSection {
     pub announce: Vec<IpAddr>,
     /// Number of media workers.
     pub workers: usize,
-    /// Milliseconds without any datagram after which a peer counts as lost.
+    /// Milliseconds without any datagram, or without an answer to consent checks (30 s at most),
+    /// after which a peer counts as lost.
     pub peer_timeout_ms: u64,
     /// Whether media workers ask for the system's real-time class.
     pub real_time: bool,
@@ -86,7 +87,7 @@ pub struct MediaSection {
 impl Default for MediaSection {
     fn default() -> Self {
         Self {
-            bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             port: 7882,
             announce: Vec::new(),
             workers: 1,
@@ -151,6 +152,9 @@ impl Config {
             |field, detail: &str| Err(ConfigError::Invalid { field, detail: detail.to_owned() });
         if self.media.workers == 0 {
             return invalid("media.workers", "must be at least 1");
+        }
+        if self.media.peer_timeout_ms < 1_000 {
+            return invalid("media.peer_timeout_ms", "must be at least 1000");
         }
         if !(0.0..=1.0).contains(&self.rooms.original_gain) {
             return invalid("rooms.original_gain", "lies between 0 and 1");

@@ -29,6 +29,9 @@ const PREFIX: &str = "dragoman";
 const SECONDS: [f64; 15] =
     [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0];
 
+/// Upper edges for shares.
+const TENTHS: [f64; 11] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+
 type Label = [(&'static str, &'static str); 1];
 
 /// What is counted as it happens. Observing takes a short lock: not for media workers, whose
@@ -38,6 +41,7 @@ pub struct Metrics {
     registry: Registry,
     stages: Family<Label, Histogram, fn() -> Histogram>,
     lag: Histogram,
+    hidden: Histogram,
     utterances: Family<Label, Counter>,
 }
 
@@ -46,6 +50,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix(PREFIX);
         let stages = Family::<Label, _, _>::new_with_constructor(seconds as fn() -> Histogram);
         let lag = seconds();
+        let hidden = Histogram::new(TENTHS);
         let utterances = Family::<Label, Counter>::default();
         registry.register(
             "stage_seconds",
@@ -58,11 +63,16 @@ impl Default for Metrics {
             lag.clone(),
         );
         registry.register(
+            "hangover_hidden_ratio",
+            "Share of the pause that ends an utterance in which it was recognised already",
+            hidden.clone(),
+        );
+        registry.register(
             "utterances",
             "Utterances by what became of them; spoken once for each listener",
             utterances.clone(),
         );
-        Self { registry, stages, lag, utterances }
+        Self { registry, stages, lag, hidden, utterances }
     }
 }
 
@@ -88,6 +98,11 @@ impl Metrics {
         }
         if let Some(ms) = trace.lag_ms {
             self.lag.observe(ms / 1000.0);
+        }
+        if let (Some(hidden), Some(endpoint)) = (trace.hidden_ms, trace.endpoint_ms)
+            && endpoint > 0.0
+        {
+            self.hidden.observe(hidden / endpoint);
         }
         self.outcome("spoken");
     }
@@ -179,7 +194,10 @@ impl Collector for Now {
         let help =
             "Delay that jitter buffers aim at, sampled once a second for every sounding peer";
         let within = Duration::from_millis(30)..=Duration::from_millis(400);
-        delays(&mut to, "jitter_target_seconds", help, &media.jitter_targets, within)
+        delays(&mut to, "jitter_target_seconds", help, &media.jitter_targets, within)?;
+        let help = "From a peer's offer to its media";
+        let within = Duration::from_millis(10)..=Duration::from_secs(4);
+        delays(&mut to, "connect_seconds", help, &media.connect_time, within)
     }
 }
 
@@ -216,6 +234,7 @@ mod tests {
         let trace = Trace {
             speech_ms: 2_000.0,
             endpoint_ms: Some(500.0),
+            hidden_ms: Some(200.0),
             queue_ms: Some(1.0),
             transcribe_ms: Some(300.0),
             translate_ms: Some(400.0),
@@ -239,6 +258,7 @@ mod tests {
             "dragoman_utterances_total{outcome=\"spoken\"} 1",
             "dragoman_utterances_total{outcome=\"no_speech\"} 1",
             "dragoman_datagrams_in_total 7",
+            "dragoman_hangover_hidden_ratio_sum 0.4",
             "dragoman_rooms 3",
             "dragoman_participants 5",
             "dragoman_tick_lateness_seconds_count 1",

@@ -1,99 +1,19 @@
 //! Calls over real UDP on loopback between the media plane and callers of the tests' own.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![allow(clippy::print_stdout, reason = "the numbers are part of the result")]
 
 mod caller;
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use caller::{Caller, FRAME, Heard, Offering, amplitude_of, tone};
-use crossbeam_channel::Receiver;
-use media_server::media::frames::{HeardFrame, HeardReader, PLAYOUT_SAMPLES, PlayoutFrame};
-use media_server::media::{
-    CloseReason, ConnectPeer, Connected, MediaConfig, MediaPlane, Notice, PeerId,
-};
-use media_server::transport::TransportError;
+use caller::house::{House, PATIENCE, loudest, read_frames, until};
+use caller::{Heard, Offering, Style, amplitude_of, ice_lines, tone};
+use media_server::media::frames::{PLAYOUT_SAMPLES, PlayoutFrame};
+use media_server::media::{CloseReason, MediaConfig, MediaPlane, Notice, PeerId};
+use media_server::transport::{IceFragment, IceUpdate, TransportError};
 use ringbuf::traits::{Consumer as _, Producer as _};
-
-const PATIENCE: Duration = Duration::from_secs(15);
-
-struct House {
-    plane: MediaPlane,
-    notices: Receiver<Notice>,
-}
-
-impl House {
-    fn new(peer_timeout: Duration) -> Self {
-        let (sender, notices) = crossbeam_channel::bounded(1_000);
-        let config = MediaConfig {
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 0,
-            announce: Vec::new(),
-            workers: 1,
-            peer_timeout,
-            real_time: true,
-        };
-        Self { plane: MediaPlane::start(config, sender).unwrap(), notices }
-    }
-
-    fn request(peer: u64, offer: &str) -> ConnectPeer {
-        ConnectPeer {
-            peer: PeerId(peer),
-            room: 7,
-            offer_sdp: offer.to_owned(),
-            speak: true,
-            listen: true,
-        }
-    }
-
-    /// Connects a caller that says `speech`.
-    fn call(&self, peer: u64, speech: Vec<f32>) -> (Caller, Connected) {
-        let offering = Offering::new();
-        let connected = self.plane.connect(Self::request(peer, &offering.offer)).unwrap();
-        let caller = offering.answered(&connected.answer_sdp, speech);
-        self.await_notice(
-            |notice| matches!(notice, Notice::PeerConnected { peer: id } if *id == PeerId(peer)),
-        );
-        (caller, connected)
-    }
-
-    fn await_notice(&self, wanted: impl Fn(&Notice) -> bool) -> Notice {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let notice = self.notices.recv_deadline(deadline).expect("the notice comes in time");
-            if wanted(&notice) {
-                return notice;
-            }
-        }
-    }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} did not come in time");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn read_frames(reader: &mut HeardReader, count: usize) -> Vec<HeardFrame> {
-    let mut frames = Vec::new();
-    until("speech", || {
-        frames.extend(std::iter::from_fn(|| reader.try_pop()));
-        frames.len() >= count
-    });
-    frames
-}
-
-/// The loudest amplitude of the tone in any 100 ms of what was heard.
-fn loudest(hertz: f32, heard: &[Heard]) -> f32 {
-    let samples: Vec<f32> = heard.iter().flat_map(|packet| packet.samples.clone()).collect();
-    samples
-        .chunks_exact(5 * FRAME)
-        .map(|piece| amplitude_of(hertz, piece, 48_000.0))
-        .fold(0.0, f32::max)
-}
 
 #[test]
 fn what_a_caller_says_arrives_in_its_heard_ring_with_its_timestamps() {
@@ -164,6 +84,135 @@ fn two_callers_hear_each_other_at_the_level_of_their_routes() {
     let before = anna.heard().len();
     until("more packets", || anna.heard().len() > before + 20);
     assert!(loudest(1_300.0, &anna.heard()[before + 5..]) < 0.02);
+}
+
+/// What was heard on the track of that SSRC.
+fn on_track(ssrc: u32, heard: &[Heard]) -> Vec<Heard> {
+    heard.iter().filter(|packet| packet.ssrc == ssrc).cloned().collect()
+}
+
+/// SSRC of the section with that `mid`.
+fn ssrc_of(mid: &str, answer: &str) -> u32 {
+    let section = answer.split("m=audio").find(|part| part.contains(&format!("a=mid:{mid}\r\n")));
+    let (_, rest) = section.unwrap().split_once("a=ssrc:").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_caller_with_two_sections_hears_the_interpretation_on_one_and_the_originals_on_the_other() {
+    let house = House::new(PATIENCE);
+    let style = Style { has_two_sections: true, ..Style::default() };
+    let (anna, mut anna_ends) = house.call_in(style, 1, tone(500.0, 8.0, 0.5));
+    let (bert, _bert_ends) = house.call(2, tone(1_300.0, 8.0, 0.5));
+    let interpretation = ssrc_of(&anna_ends.track_mid, &anna_ends.answer_sdp);
+    let originals = ssrc_of(anna_ends.originals_mid.as_ref().unwrap(), &anna_ends.answer_sdp);
+    house.plane.set_route(PeerId(1), PeerId(2), 0.2, true);
+    house.plane.set_route(PeerId(2), PeerId(1), 1.0, false);
+    for (index, piece) in tone(2_000.0, 1.5, 0.5).chunks_exact(PLAYOUT_SAMPLES).enumerate() {
+        let samples = piece.try_into().unwrap();
+        let frame = PlayoutFrame { utterance: 1, last: index == 74, samples };
+        assert!(anna_ends.playout.try_push(frame).is_ok());
+    }
+    let both = |hertz| {
+        let heard = anna.heard();
+        (
+            loudest(hertz, &on_track(interpretation, &heard)),
+            loudest(hertz, &on_track(originals, &heard)),
+        )
+    };
+    until("the interpretation", || both(2_000.0).0 > 0.4);
+    until("the original at full level under it", || both(1_300.0).1 > 0.4);
+    assert!(both(1_300.0).0 < 0.02 && both(2_000.0).1 < 0.02, "each track has its own");
+    assert!(both(500.0).0 < 0.02 && both(500.0).1 < 0.02, "nobody hears themselves");
+    until("the speaker at the caller with two sections", || loudest(500.0, &bert.heard()) > 0.4);
+    for ssrc in [interpretation, originals] {
+        for pair in on_track(ssrc, &anna.heard()).windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        }
+    }
+}
+
+#[test]
+fn callers_connect_over_both_address_families_to_one_port() {
+    let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let house = House::at(IpAddr::V6(Ipv6Addr::UNSPECIFIED), vec![v6, v4], PATIENCE);
+    let candidates = house.plane.candidates();
+    assert_eq!(candidates.len(), 2);
+    assert_eq!(candidates[0].port(), candidates[1].port());
+    let (anna, _anna_ends) =
+        house.call_in(Style { from: v6, ..Style::default() }, 1, tone(500.0, 8.0, 0.5));
+    let (bert, _bert_ends) =
+        house.call_in(Style { from: v4, ..Style::default() }, 2, tone(1_300.0, 8.0, 0.5));
+    house.plane.set_route(PeerId(1), PeerId(2), 1.0, false);
+    house.plane.set_route(PeerId(2), PeerId(1), 1.0, false);
+    until("IPv4 at IPv6's", || loudest(1_300.0, &anna.heard()) > 0.4);
+    until("IPv6 at IPv4's", || loudest(500.0, &bert.heard()) > 0.4);
+}
+
+#[test]
+fn a_caller_whose_ice_is_lite_is_called_upon() {
+    let house = House::new(PATIENCE);
+    let style = Style { is_lite: true, ..Style::default() };
+    let (_caller, mut ends) = house.call_in(style, 1, tone(440.0, 8.0, 0.5));
+    let frames = read_frames(&mut ends.heard, 60);
+    let samples: Vec<f32> = frames[20..60].iter().flat_map(|frame| frame.samples).collect();
+    assert!(amplitude_of(440.0, &samples, 16_000.0) > 0.4);
+}
+
+#[test]
+fn an_ice_restart_from_another_port_leaves_the_call_as_it_was() {
+    let house = House::new(PATIENCE);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let update = |expected: Option<&str>, fragment: &str| {
+        let fragment = IceFragment::read(fragment).unwrap();
+        let expected = expected.map(str::to_owned);
+        runtime.block_on(house.plane.update_ice(7, PeerId(1), expected, fragment))
+    };
+    let (anna, mut ends) = house.call(1, tone(440.0, 60.0, 0.5));
+    let _ = read_frames(&mut ends.heard, 20);
+    let mut tag = ends.ice_ufrag.clone();
+    // More often than a peer may have addresses.
+    for round in 0..20 {
+        let before = anna.heard();
+        let asked = Instant::now();
+        let fragment = anna.order(|call| call.restart_ice());
+        let stale = update(Some("of yore"), &fragment);
+        assert!(matches!(stale, Err(TransportError::StaleIce)), "{stale:?}");
+        let Ok(IceUpdate::Restarted { fragment: answer, ice_ufrag }) =
+            update(Some(&tag), &fragment)
+        else {
+            panic!("no restart in round {round}")
+        };
+        assert_ne!(ice_ufrag, tag);
+        assert!(ice_lines(&answer).iter().any(|line| line.starts_with("a=candidate:")), "{answer}");
+        tag = ice_ufrag;
+        let for_call = answer.clone();
+        anna.order(move |call| call.restarted(&for_call));
+        until("packets by the new path", || anna.heard().len() > before.len() + 10);
+        let gap = anna.heard()[before.len()].arrived - asked;
+        let (last, next) = (before.last().unwrap(), anna.heard()[before.len()].clone());
+        assert_eq!(next.ssrc, last.ssrc);
+        let left_out = next.sequence.wrapping_sub(last.sequence);
+        let time = next.timestamp.wrapping_sub(last.timestamp);
+        assert_eq!(time, u32::from(left_out) * 960, "the track goes on as if nothing had been");
+        if round % 5 == 0 {
+            println!("restart {round}: {left_out} packets lost, {gap:?} until the next");
+        }
+    }
+    while ends.heard.try_pop().is_some() {}
+    let frames = read_frames(&mut ends.heard, 30);
+    let samples: Vec<f32> = frames[5..30].iter().flat_map(|frame| frame.samples).collect();
+    assert!(amplitude_of(440.0, &samples, 16_000.0) > 0.4, "the microphone goes on");
+    let trickled = update(Some(&tag), "a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n").unwrap();
+    assert_eq!(trickled, IceUpdate::Trickled);
+    assert!(house.notices.try_iter().next().is_none(), "nobody was told of any of it");
+    let gone = runtime.block_on(house.plane.update_ice(
+        7,
+        PeerId(99),
+        None,
+        IceFragment::read("a=mid:0\r\n").unwrap(),
+    ));
+    assert!(matches!(gone, Err(TransportError::NoSuchPeer)));
 }
 
 #[test]

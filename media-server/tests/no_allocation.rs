@@ -44,6 +44,15 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_tick_of_a_speaking_and_listening_peer_allocates_nothing() {
+    a_call(false);
+}
+
+#[test]
+fn neither_does_one_with_a_track_for_the_originals() {
+    a_call(true);
+}
+
+fn a_call(has_originals: bool) {
     const WARM_UP: u32 = 100;
     const TICKS: u32 = 600;
     let start = Instant::now();
@@ -51,8 +60,8 @@ fn a_tick_of_a_speaking_and_listening_peer_allocates_nothing() {
     let (heard_writer, mut heard) = heard_ring(50);
     let (mut playout, playout_reader) = playout_ring(50);
     let mut inbound = Inbound::new(heard_writer).unwrap();
-    let mut outbound = Outbound::new(playout_reader).unwrap();
-    outbound.mixer().set_route(PeerId(2), 0.3, true);
+    let mut outbound = Outbound::new(playout_reader, has_originals).unwrap();
+    outbound.set_route(PeerId(2), 0.3, true);
 
     let mut encoder = Encoder::new().unwrap();
     let mut packet = [0; MAX_PACKET_BYTES];
@@ -96,7 +105,8 @@ fn a_tick_of_a_speaking_and_listening_peer_allocates_nothing() {
             let frame = PlayoutFrame { utterance: u64::from(tick / 50), last, samples: original };
             assert!(playout.try_push(frame).is_ok());
         }
-        outbound.tick(u64::from(tick), |_| Some(&original)).unwrap();
+        let (packets, _) = outbound.tick(u64::from(tick), |_| Some(&original)).unwrap();
+        assert_eq!(packets.originals.is_some(), has_originals);
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert!(counters.lost.get() > 10, "losses were concealed");

@@ -56,13 +56,13 @@ impl World {
         let mut client = Offering::at(now);
         let wanted = Flow { speak: true, listen: true };
         let (connection, answer) =
-            PeerConnection::accept(now, &client.offer, wanted, &[server]).unwrap();
+            PeerConnection::accept(now, &client.offer, wanted, &[server], TIMEOUT).unwrap();
         let answer = RTCSessionDescription::answer(answer.sdp).unwrap();
         client.stack.set_remote_description(now, answer).unwrap();
         let (writer, heard) = heard_ring(10_000);
         let (_playout, reader) = playout_ring(10);
         let inbound = Inbound::new(writer).unwrap();
-        let outbound = Outbound::new(reader).unwrap();
+        let outbound = Outbound::new(reader, false).unwrap();
         let peer = Peer::new(now, PeerId(1), connection, Some(inbound), Some(outbound), TIMEOUT);
         let mono = opus::Channels::Mono;
         let mut encoder = opus::Encoder::new(48_000, mono, opus::Application::Voip).unwrap();
@@ -146,7 +146,7 @@ impl World {
                 PeerOutput::Transmit { bytes, .. } => {
                     self.to_client.push_back((self.now + STEP, bytes.to_vec()));
                 }
-                PeerOutput::Connected => self.connected = Some(self.now - self.start),
+                PeerOutput::Connected(_) => self.connected = Some(self.now - self.start),
                 PeerOutput::Closed(reason) => {
                     self.closed.get_or_insert((self.now - self.start, reason));
                     return;

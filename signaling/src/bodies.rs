@@ -17,6 +17,8 @@ use crate::validate;
 pub(crate) const MAX_JSON: usize = 64 * 1024;
 /// Largest SDP body, bytes; a browser's offer is 5 to 10 KiB.
 pub(crate) const MAX_SDP: usize = 64 * 1024;
+/// Media type of a fragment about ICE (RFC 8840 §9).
+pub(crate) const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Most that is read of a body that is refused for its size.
 const MAX_DISCARDED: usize = 1024 * 1024;
 /// Time for a body to arrive: a client that trickles bytes must not hold a connection.
@@ -66,7 +68,7 @@ impl<S: Send + Sync> FromRequest<S> for SdpFragment {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        require_media_type(request.headers(), "application/trickle-ice-sdpfrag")?;
+        require_media_type(request.headers(), SDP_FRAGMENT)?;
         let body = read(request, MAX_SDP).await?;
         let text = String::from_utf8(body)
             .map_err(|_| ApiError::new(Kind::BadFragment, "the fragment is not UTF-8 text"))?;

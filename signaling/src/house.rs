@@ -36,6 +36,20 @@ pub struct NewSession {
     pub etag: String,
 }
 
+/// What a fragment about ICE came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IceUpdate {
+    /// Its candidates were taken, or not needed.
+    Trickled,
+    /// ICE starts over.
+    Restarted {
+        /// Our side of it, as `application/trickle-ice-sdpfrag`, with every candidate in it.
+        fragment: String,
+        /// The session's new entity tag, without quotes.
+        etag: String,
+    },
+}
+
 /// Why the house refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HouseError {
@@ -63,6 +77,12 @@ pub enum HouseError {
     /// The offer is SDP but cannot be answered: 422.
     #[error("the offer cannot be accepted: {0}")]
     UnacceptableSdp(String),
+    /// The fragment cannot be used: 400.
+    #[error("the fragment cannot be used: {0}")]
+    BadFragment(String),
+    /// The request goes by another entity tag than the session's: 412.
+    #[error("If-Match is not the session's ETag of now: it belongs to an earlier answer")]
+    StaleTag,
     /// No capacity: 503 with `Retry-After`.
     #[error("the server is at capacity: try again in {retry_after_s} s")]
     Overloaded {
@@ -95,15 +115,20 @@ pub trait House: Send + Sync + 'static {
         offer_sdp: String,
     ) -> impl Future<Output = Result<NewSession, HouseError>> + Send;
 
-    /// The entity tag of a session, without quotes, so that a stale `PATCH` is refused. `None`
-    /// from a house that keeps no such record: then every tag is accepted.
+    /// Tells a session what its peer says about its side of ICE: candidates, or new credentials,
+    /// which ask for a restart. `expected` is the entity tag that the request goes by, without
+    /// quotes; `None` goes by any.
     ///
     /// # Errors
-    /// [`HouseError::NoSuchRoom`] or [`HouseError::NoSuchSession`].
-    fn session_etag(&self, room: &str, session: &str) -> Result<Option<String>, HouseError> {
-        let _ = (room, session);
-        Ok(None)
-    }
+    /// [`HouseError::NoSuchRoom`], [`HouseError::NoSuchSession`], [`HouseError::StaleTag`] when
+    /// `expected` is not the tag of now, [`HouseError::BadFragment`].
+    fn update_ice(
+        &self,
+        room: &str,
+        session: &str,
+        expected: Option<String>,
+        fragment: String,
+    ) -> impl Future<Output = Result<IceUpdate, HouseError>> + Send;
 
     /// Ends a session.
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError>;

@@ -23,7 +23,6 @@ pub(crate) enum Kind {
     BadSdp,
     BodyTooLarge,
     Forbidden,
-    IceRestartUnsupported,
     IdentityTaken,
     Internal,
     InvalidField,
@@ -31,6 +30,7 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     MissingCredentials,
     NoDevelopment,
+    NoIceCredentials,
     NoSuchPath,
     NoSuchRoom,
     NoSuchSession,
@@ -63,11 +63,6 @@ impl Kind {
             Self::Forbidden => {
                 (StatusCode::FORBIDDEN, "forbidden", "The credentials do not allow this")
             }
-            Self::IceRestartUnsupported => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "ice-restart-unsupported",
-                "ICE restarts are not supported",
-            ),
             Self::IdentityTaken => {
                 (StatusCode::CONFLICT, "identity-taken", "The identity is in the room already")
             }
@@ -93,6 +88,11 @@ impl Kind {
             Self::NoDevelopment => {
                 (StatusCode::NOT_FOUND, "no-development", "The server is not in development mode")
             }
+            Self::NoIceCredentials => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no-ice-credentials",
+                "An ICE restart needs new credentials",
+            ),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no-such-path", "There is nothing here"),
             Self::NoSuchRoom => (StatusCode::NOT_FOUND, "no-such-room", "There is no such room"),
             Self::NoSuchSession => {
@@ -209,6 +209,8 @@ impl From<HouseError> for ApiError {
             HouseError::IdentityTaken(_) => Kind::IdentityTaken,
             HouseError::RoomFull(_) => Kind::RoomFull,
             HouseError::Invalid(_) => Kind::InvalidField,
+            HouseError::BadFragment(_) => Kind::BadFragment,
+            HouseError::StaleTag => Kind::PreconditionFailed,
             HouseError::BadSdp(_) => Kind::BadSdp,
             HouseError::UnacceptableSdp(_) => Kind::UnacceptableSdp,
             HouseError::Overloaded { retry_after_s } => {

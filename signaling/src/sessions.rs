@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::access::Access;
-use crate::bodies::{RoomPath, SdpBody, SdpFragment, SessionPath};
-use crate::house::House;
+use crate::bodies::{RoomPath, SDP_FRAGMENT, SdpBody, SdpFragment, SessionPath};
+use crate::house::{House, IceUpdate};
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
 use crate::{rooms, status};
@@ -29,48 +29,64 @@ pub(crate) async fn create<H: House>(
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/sdp")),
         (header::LOCATION, HeaderValue::try_from(location).map_err(unfit)?),
-        (header::ETAG, HeaderValue::try_from(format!("\"{}\"", session.etag)).map_err(unfit)?),
+        (header::ETAG, entity_tag(&session.etag)?),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     Ok((StatusCode::CREATED, headers, session.answer_sdp).into_response())
 }
 
-/// `PATCH /v1/rooms/{room}/sessions/{session}`: trickled candidates are accepted and not needed,
-/// because a server with a known address learns the client's from its connectivity checks
-/// (peer-reflexive candidates, RFC 8445 §7.3.1.3). An ICE restart is refused, as RFC 9725 §4.3
-/// allows.
+/// `PATCH /v1/rooms/{room}/sessions/{session}` (RFC 9725 §4.3): candidates of the client are taken
+/// with 204, new credentials restart ICE with 200, a fragment and a new entity tag.
+///
+/// `If-Match: *` asks for a restart whatever the ICE session of now (§4.3.3), an entity tag goes
+/// with candidates, and with a restart that should not undo somebody else's.
 pub(crate) async fn patch<H: House>(
     State(api): State<Api<H>>,
     access: Access,
     path: SessionPath,
     headers: HeaderMap,
     SdpFragment(fragment): SdpFragment,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     access.require_member(&path.room)?;
-    let current = api.house.session_etag(&path.room, &path.session)?;
     let Some(if_match) = headers.get(header::IF_MATCH) else {
         return Err(ApiError::new(
             Kind::PreconditionRequired,
-            "send If-Match with the ETag of the answer",
+            "send If-Match with the ETag of the answer, or * to restart ICE",
         ));
     };
     let if_match = if_match.to_str().unwrap_or_default().trim();
     // RFC 9725 §4.3.3 writes the tag of a restart in quotes, RFC 9110 §13.1.1 without.
-    if matches!(if_match, "*" | "\"*\"") {
-        return Err(ApiError::new(
-            Kind::IceRestartUnsupported,
-            "end this session and post a new offer instead",
-        ));
+    let is_any = matches!(if_match, "*" | "\"*\"");
+    let names_nothing_new = || {
+        ApiError::new(
+            Kind::NoIceCredentials,
+            "a restart carries an ice-ufrag and an ice-pwd that the session has not seen",
+        )
+    };
+    if is_any && !fragment.lines().any(|line| line.starts_with("a=ice-ufrag:")) {
+        return Err(names_nothing_new());
     }
-    if current.is_some_and(|etag| if_match != format!("\"{etag}\"")) {
-        return Err(ApiError::new(
-            Kind::PreconditionFailed,
-            "If-Match is not the session's ETag: it belongs to another answer",
-        ));
+    // Tags are compared as strong ones (RFC 9110 §13.1.1): one that is weak or bare fits none.
+    let tag = if_match.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    let expected = (!is_any).then(|| tag.unwrap_or_default().to_owned());
+    let update = api.house.update_ice(&path.room, &path.session, expected, fragment).await?;
+    match update {
+        IceUpdate::Trickled if is_any => Err(names_nothing_new()),
+        IceUpdate::Trickled => Ok(StatusCode::NO_CONTENT.into_response()),
+        IceUpdate::Restarted { fragment, etag } => {
+            let headers = [
+                (header::CONTENT_TYPE, HeaderValue::from_static(SDP_FRAGMENT)),
+                (header::ETAG, entity_tag(&etag)?),
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            ];
+            Ok((StatusCode::OK, headers, fragment).into_response())
+        }
     }
-    let candidates = fragment.lines().filter(|line| line.starts_with("a=candidate:")).count();
-    tracing::debug!(candidates, "ignoring trickled candidates");
-    Ok(StatusCode::NO_CONTENT)
+}
+
+fn entity_tag(etag: &str) -> Result<HeaderValue, ApiError> {
+    HeaderValue::try_from(format!("\"{etag}\""))
+        .map_err(|_| ApiError::new(Kind::Internal, "the session's tag cannot stand in a header"))
 }
 
 /// `DELETE /v1/rooms/{room}/sessions/{session}`: 200 (RFC 9725 §4.2).

@@ -187,6 +187,8 @@ pub enum EventKind {
     ParticipantJoined {
         /// Who.
         participant: Participant,
+        /// Milliseconds from their offer to their media.
+        connect_ms: f64,
     },
     /// Somebody left, or their connection was lost.
     #[serde(rename = "participant.left")]

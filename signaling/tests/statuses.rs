@@ -373,15 +373,26 @@ async fn an_identity_and_a_seat_are_taken_once() {
 }
 
 #[tokio::test]
-async fn trickled_candidates_are_taken_and_restarts_refused() {
+async fn trickled_candidates_are_taken_and_new_credentials_restart_ice() {
+    const RESTART: &str = "a=ice-ufrag:new1\r\na=ice-pwd:0123456789012345678901\r\n";
+    const HALF: &str = "a=ice-ufrag:new1\r\n";
+    const CANDIDATE: &str = "a=mid:0\r\na=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n";
     let face = Face::new();
     assert_eq!(ask(&face, "POST", SESSIONS, "ana", SDP, OFFER).await.status, 201);
     let cases = [
         ("session-of-ana", Some("\"etag-1\""), FRAGMENT, 204, ""),
+        ("session-of-ana", Some("\"etag-1\""), RESTART, 200, ""),
+        ("session-of-ana", Some("*"), RESTART, 200, ""),
+        ("session-of-ana", Some("\"*\""), RESTART, 200, ""),
         ("session-of-ana", None, FRAGMENT, 428, "precondition-required"),
+        ("session-of-ana", None, RESTART, 428, "precondition-required"),
         ("session-of-ana", Some("\"old\""), FRAGMENT, 412, "precondition-failed"),
-        ("session-of-ana", Some("*"), FRAGMENT, 422, "ice-restart-unsupported"),
-        ("session-of-ana", Some("\"*\""), FRAGMENT, 422, "ice-restart-unsupported"),
+        ("session-of-ana", Some("\"old\""), RESTART, 412, "precondition-failed"),
+        ("session-of-ana", Some("etag-1"), FRAGMENT, 412, "precondition-failed"),
+        ("session-of-ana", Some("W/\"etag-1\""), FRAGMENT, 412, "precondition-failed"),
+        ("session-of-ana", Some("*"), FRAGMENT, 422, "no-ice-credentials"),
+        ("session-of-ana", Some("*"), CANDIDATE, 422, "no-ice-credentials"),
+        ("session-of-ana", Some("*"), HALF, 400, "bad-fragment"),
         ("session-of-ana", Some("\"etag-1\""), "hello", 400, "bad-fragment"),
         ("session-of-ana", Some("\"etag-1\""), "", 400, "bad-fragment"),
         ("session-of-eve", Some("\"etag-1\""), FRAGMENT, 404, "no-such-session"),
@@ -399,6 +410,14 @@ async fn trickled_candidates_are_taken_and_restarts_refused() {
         assert_eq!(reply.status.as_u16(), status, "{if_match:?} {fragment:?}: {}", reply.text());
         if !slug.is_empty() {
             assert_eq!(reply.problem().kind, format!("/problems/{slug}"));
+        }
+        if status == 200 {
+            assert_eq!(reply.header("content-type"), "application/trickle-ice-sdpfrag");
+            assert_eq!(reply.header("etag"), "\"etag-2\"");
+            assert!(reply.text().contains("a=ice-ufrag:ours\r\n"));
+        } else {
+            // RFC 9725 §4.3.2: an answer to candidates carries no tag.
+            assert_eq!(reply.header("etag"), "");
         }
     }
 }

@@ -63,6 +63,25 @@ def test_an_offer_without_opus_is_unprocessable(server):
     assert "opus" in reply.text.lower()
 
 
+@pytest.mark.parametrize(
+    ("change", "cure"),
+    [
+        (lambda sdp: sdp.replace("a=rtcp-mux\r\n", ""), "RTCP mux policy require"),
+        (lambda sdp: re.sub(r"a=mid:.*\r\n", "", sdp), "a=mid"),
+        (lambda sdp: sdp.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), "UDP/TLS/RTP/SAVPF"),
+        (lambda sdp: re.sub(r"a=fingerprint:.*\r\n", "", sdp), "offer with DTLS"),
+        (lambda sdp: re.sub(r"a=ice-(ufrag|pwd):.*\r\n", "", sdp), "offer with ICE"),
+        (lambda sdp: sdp.replace("a=sendrecv", "a=inactive"), "offer sendrecv"),
+        (lambda sdp: sdp.replace("m=audio", "m=video"), "offer one with Opus"),
+    ],
+    ids=["no-rtcp-mux", "no-mid", "no-dtls", "no-fingerprint", "no-ice", "inactive", "no-audio"],
+)
+def test_an_offer_that_cannot_be_answered_says_what_to_do(server, change, cure):
+    reply = post_session(server, an_offer(change))
+    assert_problem(reply, 422)
+    assert cure in reply.json["detail"], reply.text
+
+
 @pytest.mark.parametrize("body", ["hello", "", "v=0\r\nm=", "{}", "\x00\x01\x02"])
 def test_what_is_no_sdp_is_a_bad_request(server, body):
     assert_problem(post_session(server, body), 400)

@@ -15,7 +15,7 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
 use signaling::ApiConfig;
-use signaling::house::{Caller, House, HouseError, NewSession};
+use signaling::house::{Caller, House, HouseError, IceUpdate, NewSession};
 use signaling::wire::{
     CreateRoom, Event, EventKind, LanguageInfo, Participant, Room, Trace, UtteranceRef, VoiceInfo,
 };
@@ -141,6 +141,16 @@ impl House for ToneHouse {
             .map_err(|error| HouseError::UnacceptableSdp(error.to_string()))
     }
 
+    async fn update_ice(
+        &self,
+        _: &str,
+        _: &str,
+        _: Option<String>,
+        _: String,
+    ) -> Result<IceUpdate, HouseError> {
+        Ok(IceUpdate::Trickled)
+    }
+
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError> {
         let mut rooms = self.rooms.lock().unwrap();
         let floor = rooms.get_mut(room).ok_or_else(|| HouseError::NoSuchRoom(room.to_owned()))?;
@@ -249,7 +259,11 @@ impl PeerConnectionEventHandler for Handler {
             hear: "en".to_owned(),
             voice: None,
         };
-        publish(&self.rooms, &self.room, EventKind::ParticipantJoined { participant });
+        publish(
+            &self.rooms,
+            &self.room,
+            EventKind::ParticipantJoined { participant, connect_ms: 1.0 },
+        );
         if self.behaviour != Behaviour::Ignore {
             let ear = Ear {
                 rooms: Arc::clone(&self.rooms),

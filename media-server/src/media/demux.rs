@@ -28,6 +28,14 @@ impl Demux {
         self.by_ufrag.insert(ufrag, peer);
     }
 
+    /// From now on this fragment is `peer`'s, and none of before; its addresses have to introduce
+    /// themselves again. An ICE restart comes from another network as a rule, and what still comes
+    /// by the old path is no longer of use.
+    pub fn restarted(&mut self, peer: PeerId, ufrag: String) {
+        self.remove(peer);
+        self.insert(peer, ufrag);
+    }
+
     /// Forgets a peer.
     pub fn remove(&mut self, peer: PeerId) {
         self.by_address.retain(|_, owner| *owner != peer);
@@ -149,6 +157,21 @@ mod tests {
         demux.remove(ANNA);
         assert_eq!(demux.route(address(1), &RTP, |_| true), None);
         assert_eq!(demux.route(address(1), &check("anna"), |_| true), None);
+    }
+
+    #[test]
+    fn after_a_restart_the_new_fragment_introduces_the_addresses_anew() {
+        let mut demux = two_peers();
+        for port in 1..=16 {
+            demux.route(address(port), &check("anna"), |_| true);
+        }
+        demux.restarted(ANNA, "anna2".to_owned());
+        assert_eq!(demux.route(address(1), &RTP, |_| true), None);
+        assert_eq!(demux.route(address(1), &check("anna"), |_| true), None);
+        let v6 = "[::1]:9".parse().unwrap();
+        assert_eq!(demux.route(v6, &check("anna2"), |_| true), Some(ANNA));
+        assert_eq!(demux.route(v6, &RTP, |_| true), Some(ANNA));
+        assert_eq!(demux.route(address(2), &check("bert"), |_| true), Some(BERT));
     }
 
     #[test]

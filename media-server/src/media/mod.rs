@@ -9,6 +9,7 @@ pub mod frames;
 pub mod heard;
 pub mod inbound;
 pub mod jitter;
+pub mod limiter;
 pub mod mixer;
 pub mod outbound;
 pub mod pace;
@@ -19,10 +20,11 @@ pub mod sequence;
 pub mod stats;
 pub mod stretch;
 pub mod timeline;
+pub mod track;
 mod worker;
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use plane::MediaPlane;
 pub use stats::Stats;
@@ -36,7 +38,7 @@ pub struct PeerId(pub u64);
 /// How the media plane listens.
 #[derive(Clone, Debug)]
 pub struct MediaConfig {
-    /// Address that the UDP sockets bind to.
+    /// Address that the UDP sockets bind to; `::` takes IPv4 too.
     pub bind: IpAddr,
     /// First UDP port; each worker takes the next one. 0 takes ephemeral ports.
     pub port: u16,
@@ -45,8 +47,9 @@ pub struct MediaConfig {
     pub announce: Vec<IpAddr>,
     /// Number of media workers.
     pub workers: usize,
-    /// Time without any datagram after which a peer counts as lost.
-    pub peer_timeout: std::time::Duration,
+    /// Time without any datagram, or without consent (RFC 7675; at most 30 s), after which a peer
+    /// counts as lost.
+    pub peer_timeout: Duration,
     /// Whether the workers ask for the system's real-time class.
     pub real_time: bool,
 }
@@ -75,6 +78,9 @@ pub struct Connected {
     pub ice_ufrag: String,
     /// `mid` of the audio section that carries the interpretation.
     pub track_mid: String,
+    /// `mid` of the audio section that carries the originals apart, when the offer had one for
+    /// them.
+    pub originals_mid: Option<String>,
     /// Decoded speech of the peer. Its writer is gone (`write_is_held` is false) when the peer is,
     /// or does not speak.
     pub heard: HeardReader,
@@ -91,6 +97,8 @@ pub enum Notice {
     PeerConnected {
         /// Which peer.
         peer: PeerId,
+        /// Time since its offer came.
+        after: Duration,
     },
     /// The peer is gone; its rings are closed.
     PeerClosed {

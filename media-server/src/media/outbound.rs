@@ -1,20 +1,16 @@
 //! What a listener hears, from the playout ring and the originals to RTP packets.
 //!
-//! One packet leaves at every tick, silence included: the receiver's clock and jitter buffer stay
-//! warm, and the first packet of an utterance meets no cold start. The RTP timestamp is the tick's
-//! number, so it advances with real time even when ticks were left out (RFC 3550 section 5.1).
+//! A listener with one track hears the server's mix: the interpretation, and the originals below
+//! it. One with two gets the interpretation on the first and the originals, as loud as they came,
+//! on the second; how loud they are below the interpretation is the listener's own matter then.
 
 use ringbuf::traits::Consumer as _;
 
 use super::PeerId;
-use super::codec::{Encoder, MAX_PACKET_BYTES};
 use super::frames::{PLAYOUT_SAMPLES, PlayoutReader};
 use super::mixer::Mixer;
+use super::track::{Track, Voice};
 use crate::transport::{RtpOut, TransportError};
-
-/// Frames of digital silence after which the encoder rests and its last packet is sent again: the
-/// encoder's own tail has faded by then, and a silent listener costs next to nothing.
-const SILENT_FRAMES: u32 = 25;
 
 /// What a tick did to the utterances of this listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,63 +21,75 @@ pub struct Progress {
     pub finished: Option<u64>,
 }
 
+/// The packets of one tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Packets<'a> {
+    /// On the track of the interpretation.
+    pub interpretation: RtpOut<'a>,
+    /// On the track of the originals, for a listener who has one.
+    pub originals: Option<RtpOut<'a>>,
+}
+
 /// The sending side of one peer.
 pub struct Outbound {
     playout: PlayoutReader,
-    mixer: Mixer,
-    encoder: Encoder,
-    mix: [f32; PLAYOUT_SAMPLES],
     voice: [f32; PLAYOUT_SAMPLES],
-    packet: [u8; MAX_PACKET_BYTES],
-    packet_length: usize,
-    sequence: u16,
-    /// RTP timestamp of tick 0.
-    timestamp_base: u32,
-    last_tick: Option<u64>,
     /// Utterance that has begun and not ended.
     current: Option<u64>,
-    silent_frames: u32,
+    interpretation: Track,
+    originals: Option<Track>,
 }
 
 impl Outbound {
-    /// The sending side that reads from `playout`. Sequence numbers and timestamps start anywhere
-    /// (RFC 3550 section 5.1).
+    /// The sending side that reads from `playout`, with a track for the originals of their own or
+    /// not.
     ///
     /// # Errors
-    /// [`TransportError::Stack`] when the encoder cannot be made.
-    pub fn new(playout: PlayoutReader) -> Result<Self, TransportError> {
+    /// [`TransportError::Stack`] when an encoder cannot be made.
+    pub fn new(playout: PlayoutReader, has_originals: bool) -> Result<Self, TransportError> {
         Ok(Self {
             playout,
-            mixer: Mixer::default(),
-            encoder: Encoder::new()
-                .map_err(|error| TransportError::Stack(format!("opus encoder: {error}")))?,
-            mix: [0.0; PLAYOUT_SAMPLES],
             voice: [0.0; PLAYOUT_SAMPLES],
-            packet: [0; MAX_PACKET_BYTES],
-            packet_length: 0,
-            sequence: rand::random(),
-            timestamp_base: rand::random(),
-            last_tick: None,
             current: None,
-            silent_frames: 0,
+            interpretation: Track::new()?,
+            originals: has_originals.then(Track::new).transpose()?,
         })
+    }
+
+    /// The listener hears `source` from now on: at `gain` and ducked or not in the server's mix,
+    /// as it is on a track of its own.
+    pub fn set_route(&mut self, source: PeerId, gain: f32, duck: bool) {
+        match self.originals.as_mut() {
+            Some(originals) => originals.mixer().set_route(source, 1.0, false),
+            None => self.interpretation.mixer().set_route(source, gain, duck),
+        }
+    }
+
+    /// The listener hears `source` no more.
+    pub fn clear_route(&mut self, source: PeerId) {
+        self.mixer().clear_route(source);
+    }
+
+    /// How loud interpretations are from now on, 0 to 1.
+    pub fn set_voice_gain(&mut self, gain: f32) {
+        self.interpretation.mixer().set_voice_gain(gain);
     }
 
     /// The levels of this listener's originals.
     pub fn mixer(&mut self) -> &mut Mixer {
-        &mut self.mixer
+        self.originals.as_mut().unwrap_or(&mut self.interpretation).mixer()
     }
 
-    /// Makes the packet of tick number `tick`; ticks are 20 ms apart and may be left out.
+    /// Makes the packets of tick number `tick`; ticks are 20 ms apart and may be left out.
     /// `original` gives a source's samples of this tick, `None` when it is silent.
     ///
     /// # Errors
-    /// [`TransportError::Stack`] when the encoder fails.
+    /// [`TransportError::Stack`] when an encoder fails.
     pub fn tick<'a>(
         &mut self,
         tick: u64,
         original: impl Fn(PeerId) -> Option<&'a [f32; PLAYOUT_SAMPLES]>,
-    ) -> Result<(RtpOut<'_>, Progress), TransportError> {
+    ) -> Result<(Packets<'_>, Progress), TransportError> {
         let mut progress = Progress::default();
         let mut has_voice = false;
         if let Some(frame) = self.playout.try_pop() {
@@ -95,30 +103,17 @@ impl Outbound {
                 progress.finished = self.current.take();
             }
         }
-        let voice = has_voice.then_some(&self.voice);
-        let is_mid_utterance = self.current.is_some();
-        let is_sounding = self.mixer.mix(&mut self.mix, voice, is_mid_utterance, original);
-        self.silent_frames = if is_sounding { 0 } else { self.silent_frames.saturating_add(1) };
-        if self.silent_frames <= SILENT_FRAMES {
-            self.packet_length = self
-                .encoder
-                .encode(&self.mix, &mut self.packet)
-                .map_err(|error| TransportError::Stack(format!("opus encoder: {error}")))?;
-        }
-
-        let follows_a_gap = self.last_tick.is_none_or(|last| tick != last + 1);
-        self.last_tick = Some(tick);
-        let sequence = self.sequence;
-        self.sequence = sequence.wrapping_add(1);
-        #[expect(clippy::cast_possible_truncation, reason = "RTP timestamps wrap")]
-        let elapsed = tick.wrapping_mul(PLAYOUT_SAMPLES as u64) as u32;
-        let packet = RtpOut {
-            sequence,
-            timestamp: self.timestamp_base.wrapping_add(elapsed),
-            marker: follows_a_gap || progress.spoken.is_some(),
-            payload: &self.packet[..self.packet_length],
+        let voice = Voice {
+            samples: has_voice.then_some(&self.voice),
+            is_mid_utterance: self.current.is_some(),
+            is_first: progress.spoken.is_some(),
         };
-        Ok((packet, progress))
+        let originals = match self.originals.as_mut() {
+            Some(originals) => Some(originals.tick(tick, Voice::default(), &original)?),
+            None => None,
+        };
+        let interpretation = self.interpretation.tick(tick, voice, original)?;
+        Ok((Packets { interpretation, originals }, progress))
     }
 }
 

@@ -10,11 +10,13 @@ use bytes::BytesMut;
 
 use super::frames::PLAYOUT_SAMPLES;
 use super::inbound::Inbound;
-use super::mixer::Mixer;
+use super::limiter::Limiter;
 use super::outbound::{Outbound, Progress};
 use super::stats::Counters;
 use super::{CloseReason, PeerId};
-use crate::transport::{ClosedBy, Output, PeerConnection, TransportError};
+use crate::transport::{
+    ClosedBy, IceFragment, IceUpdate, Output, PeerConnection, Track, TransportError,
+};
 
 /// Time from the answer within which media must flow. A peer that sends datagrams but never
 /// finishes the handshake would else stay for ever.
@@ -30,13 +32,13 @@ pub enum PeerOutput {
         /// What.
         bytes: BytesMut,
     },
-    /// Media flows.
-    Connected,
+    /// Media flows, this long after the offer.
+    Connected(Duration),
     /// The peer is gone; remove it.
     Closed(CloseReason),
 }
 
-/// A packet's place on the listener's track, and what it did to the utterances.
+/// A packet's place on the track of the interpretation, and what it did to the utterances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// RTP timestamp of the packet.
@@ -51,14 +53,17 @@ pub struct Peer {
     connection: PeerConnection,
     inbound: Option<Inbound>,
     outbound: Option<Outbound>,
-    answered: Instant,
+    /// When its offer came.
+    offered: Instant,
     /// When the last datagram came, or the peer was made.
     heard_from: Instant,
     timeout: Duration,
+    limiter: Limiter,
 }
 
 impl Peer {
-    /// A peer that has just been answered; `inbound` when it speaks, `outbound` when it listens.
+    /// A peer whose offer came at `now` and is answered; `inbound` when it speaks, `outbound` when
+    /// it listens.
     #[must_use]
     pub fn new(
         now: Instant,
@@ -68,7 +73,8 @@ impl Peer {
         outbound: Option<Outbound>,
         timeout: Duration,
     ) -> Self {
-        Self { id, connection, inbound, outbound, answered: now, heard_from: now, timeout }
+        let limiter = Limiter::new(now);
+        Self { id, connection, inbound, outbound, offered: now, heard_from: now, timeout, limiter }
     }
 
     /// Its id.
@@ -89,10 +95,33 @@ impl Peer {
         now.saturating_duration_since(self.heard_from) < self.timeout / 3
     }
 
+    /// Counts a datagram; false when the peer sends too many, and this one is to be dropped.
+    pub fn is_fair(&mut self, now: Instant) -> bool {
+        self.limiter.take(now)
+    }
+
     /// Takes a datagram.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         self.heard_from = now;
         self.connection.handle_datagram(now, from, datagram);
+    }
+
+    /// Takes what the peer says about its side of ICE. `expected` is our ICE user fragment that it
+    /// goes by, when it goes by one.
+    ///
+    /// # Errors
+    /// [`TransportError::StaleIce`] when that is not the one of now, [`TransportError::Stack`] when
+    /// the stack refuses.
+    pub fn update_ice(
+        &mut self,
+        now: Instant,
+        expected: Option<&str>,
+        fragment: &IceFragment,
+    ) -> Result<IceUpdate, TransportError> {
+        if expected.is_some_and(|expected| expected != self.connection.ice_ufrag()) {
+            return Err(TransportError::StaleIce);
+        }
+        self.connection.update_ice(now, fragment)
     }
 
     /// Runs the connection's timers.
@@ -115,13 +144,16 @@ impl Peer {
                         inbound.packet(packet, counters);
                     }
                 }
-                Output::Connected => return Some(PeerOutput::Connected),
+                Output::Connected => {
+                    let after = now.saturating_duration_since(self.offered);
+                    return Some(PeerOutput::Connected(after));
+                }
                 Output::Closed(by) => return Some(PeerOutput::Closed(by.into())),
             }
         }
         let is_silent = now.saturating_duration_since(self.heard_from) >= self.timeout;
         let is_overdue = !self.connection.is_connected()
-            && now.saturating_duration_since(self.answered) >= CONNECT_WITHIN;
+            && now.saturating_duration_since(self.offered) >= CONNECT_WITHIN;
         (is_silent || is_overdue).then_some(PeerOutput::Closed(CloseReason::ConnectionLost))
     }
 
@@ -159,24 +191,29 @@ impl Peer {
             return Ok(None);
         };
         let id = self.id;
-        let (packet, progress) = outbound.tick(tick, |source| {
+        let (packets, progress) = outbound.tick(tick, |source| {
             // Nobody hears themselves, whatever the routes say.
             if source == id { None } else { original(source) }
         })?;
-        self.connection.send_rtp(now, packet)?;
+        let rtp_timestamp = packets.interpretation.timestamp;
+        self.connection.send_rtp(now, Track::Interpretation, packets.interpretation)?;
         counters.packets_out.add(1);
-        Ok(Some(Sent { rtp_timestamp: packet.timestamp, progress }))
+        if let Some(originals) = packets.originals {
+            self.connection.send_rtp(now, Track::Originals, originals)?;
+            counters.packets_out.add(1);
+        }
+        Ok(Some(Sent { rtp_timestamp, progress }))
     }
 
-    /// The levels of the originals that it hears, when it listens.
-    pub fn mixer(&mut self) -> Option<&mut Mixer> {
-        self.outbound.as_mut().map(Outbound::mixer)
+    /// What it hears and how loud, when it listens.
+    pub fn outbound(&mut self) -> Option<&mut Outbound> {
+        self.outbound.as_mut()
     }
 
     /// How loud the peer hears interpretations, 0 to 1.
     pub fn set_voice_gain(&mut self, gain: f32) {
-        if let Some(mixer) = self.mixer() {
-            mixer.set_voice_gain(gain);
+        if let Some(outbound) = &mut self.outbound {
+            outbound.set_voice_gain(gain);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The handle of the media workers: binds their sockets, starts their threads, sends them peers.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,6 +9,7 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, TrySendError};
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::oneshot;
 
 use super::frames::{heard_ring, playout_ring};
 use super::inbound::Inbound;
@@ -17,7 +18,9 @@ use super::peer::Peer;
 use super::stats::{Counters, Stats};
 use super::worker::{Command, Worker};
 use super::{ConnectPeer, Connected, MediaConfig, Notice, PeerId};
-use crate::transport::{Flow, PeerConnection, TransportError, host_addresses};
+use crate::transport::{
+    Flow, IceFragment, IceUpdate, PeerConnection, TransportError, host_addresses,
+};
 
 /// Frames of 20 ms that a heard ring holds: 5 s. A recogniser farther behind loses the newest.
 const HEARD_FRAMES: usize = 250;
@@ -84,25 +87,25 @@ impl MediaPlane {
     /// [`TransportError::Stack`] when the WebRTC stack or the codec refuses.
     pub fn connect(&self, request: ConnectPeer) -> Result<Connected, TransportError> {
         let ConnectPeer { peer, room, offer_sdp, speak, listen } = request;
-        let workers = &self.shared.workers;
-        let index = usize::try_from(room % workers.len() as u64)
-            .expect("the remainder is an index of the workers");
-        let worker = &workers[index];
+        let worker = self.worker_of(room);
         let now = Instant::now();
         let wanted = Flow { speak, listen };
+        let timeout = self.shared.config.peer_timeout;
         let (connection, answer) =
-            PeerConnection::accept(now, &offer_sdp, wanted, &worker.candidates)?;
+            PeerConnection::accept(now, &offer_sdp, wanted, &worker.candidates, timeout)?;
         let (heard_writer, heard) = heard_ring(HEARD_FRAMES);
         let (playout, playout_reader) = playout_ring(PLAYOUT_FRAMES);
         let inbound = answer.flow.speak.then(|| Inbound::new(heard_writer)).transpose()?;
-        let outbound = answer.flow.listen.then(|| Outbound::new(playout_reader)).transpose()?;
-        let timeout = self.shared.config.peer_timeout;
+        let has_originals = answer.originals_mid.is_some();
+        let outbound =
+            answer.flow.listen.then(|| Outbound::new(playout_reader, has_originals)).transpose()?;
         let peer = Peer::new(now, peer, connection, inbound, outbound, timeout);
         worker.command(Command::Add(Box::new(peer), answer.ice_ufrag.clone()))?;
         Ok(Connected {
             answer_sdp: answer.sdp,
             ice_ufrag: answer.ice_ufrag,
             track_mid: answer.mid,
+            originals_mid: answer.originals_mid,
             heard,
             playout,
         })
@@ -113,9 +116,31 @@ impl MediaPlane {
         self.broadcast(|| Command::Remove(peer));
     }
 
+    /// Tells a peer's ICE agent what the peer says about its own side: candidates, or the wish to
+    /// start over. `room` is the one it connected in; `expected`, when given, is the ICE user
+    /// fragment of ours that the peer goes by.
+    ///
+    /// # Errors
+    /// [`TransportError::NoSuchPeer`], [`TransportError::StaleIce`] when `expected` is not the
+    /// fragment of now, [`TransportError::WorkerBusy`], or [`TransportError::Stack`] when the stack
+    /// refuses.
+    pub async fn update_ice(
+        &self,
+        room: u64,
+        peer: PeerId,
+        expected: Option<String>,
+        fragment: IceFragment,
+    ) -> Result<IceUpdate, TransportError> {
+        let (reply, update) = oneshot::channel();
+        self.worker_of(room).command(Command::UpdateIce { peer, expected, fragment, reply })?;
+        // A worker answers within a tick, and one that is stopped drops the sender.
+        update.await.unwrap_or(Err(TransportError::WorkerBusy))
+    }
+
     /// `listener` hears the original sound of `source` at `gain` (1 is as it came) from now on,
     /// instead of what was set before for the two. With `duck` it goes down to
-    /// [`super::mixer::DUCKED`] of that while an interpretation plays. Both must be of one room;
+    /// [`super::mixer::DUCKED`] of that while an interpretation plays. A listener with a track of
+    /// its own for the originals gets them there as they came. Both must be of one room;
     /// the listener must be connected already ([`connect`](Self::connect) has returned), the
     /// source may come later. Nobody hears themselves.
     pub fn set_route(&self, listener: PeerId, source: PeerId, gain: f32, duck: bool) {
@@ -146,6 +171,13 @@ impl MediaPlane {
         &self.shared.workers[0].candidates
     }
 
+    fn worker_of(&self, room: u64) -> &Handle {
+        let workers = &self.shared.workers;
+        let index = usize::try_from(room % workers.len() as u64)
+            .expect("the remainder is an index of the workers");
+        &workers[index]
+    }
+
     fn broadcast(&self, command: impl Fn() -> Command) {
         for worker in &self.shared.workers {
             if let Err(error) = worker.command(command()) {
@@ -166,7 +198,8 @@ impl Handle {
         let offset = u16::try_from(index).unwrap_or(u16::MAX);
         let port = if config.port == 0 { 0 } else { config.port.saturating_add(offset) };
         let address = SocketAddr::new(config.bind, port);
-        let socket = bind(address).map_err(|source| TransportError::Bind { address, source })?;
+        let socket =
+            bind_or_ipv4(address).map_err(|source| TransportError::Bind { address, source })?;
         let port = socket.local_addr().map_err(failed)?.port();
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(|error| failed(error.into()))?;
@@ -230,6 +263,22 @@ fn announced(config: &MediaConfig) -> Result<Vec<IpAddr>, TransportError> {
         addresses.retain(IpAddr::is_ipv4);
     }
     Ok(addresses)
+}
+
+/// Binds; where a machine has no IPv6, "every address" is every one of IPv4.
+fn bind_or_ipv4(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let is_any_v6 = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    bind(address).or_else(|error| {
+        let has_no_v6 = matches!(
+            rustix::io::Errno::from_io_error(&error),
+            Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL)
+        );
+        if !(is_any_v6 && has_no_v6) {
+            return Err(error);
+        }
+        tracing::warn!("this machine has no IPv6; media go over IPv4 alone");
+        bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+    })
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {

@@ -31,6 +31,7 @@ pub struct Counters {
     pub peers: AtomicU64,
     pub datagrams_in: Counter,
     pub garbage: Counter,
+    pub throttled: Counter,
     pub packets_in: Counter,
     pub packets_out: Counter,
     pub lost: Counter,
@@ -47,6 +48,7 @@ pub struct Counters {
     pub ticks_skipped: Counter,
     pub tick_lateness: Delays,
     pub jitter_targets: Delays,
+    pub connect_time: Delays,
     /// 1 while the worker is in the real-time class.
     pub real_time: AtomicU64,
 }
@@ -64,6 +66,8 @@ pub struct Stats {
     pub datagrams_in: u64,
     /// Datagrams that belonged to no peer.
     pub garbage: u64,
+    /// Datagrams that were dropped because their peer sent too many.
+    pub throttled: u64,
     /// RTP packets that came in.
     pub packets_in: u64,
     /// RTP packets that went out.
@@ -96,6 +100,8 @@ pub struct Stats {
     pub tick_lateness: DelaysSeen,
     /// What the jitter buffers of sounding peers aimed at, once a second each.
     pub jitter_targets: DelaysSeen,
+    /// Time from a peer's offer to its media.
+    pub connect_time: DelaysSeen,
 }
 
 impl Stats {
@@ -109,6 +115,7 @@ impl Stats {
             peers: sum(|w| w.peers.load(Ordering::Relaxed)),
             datagrams_in: sum(|w| w.datagrams_in.get()),
             garbage: sum(|w| w.garbage.get()),
+            throttled: sum(|w| w.throttled.get()),
             packets_in: sum(|w| w.packets_in.get()),
             packets_out: sum(|w| w.packets_out.get()),
             lost: sum(|w| w.lost.get()),
@@ -125,6 +132,7 @@ impl Stats {
             ticks_skipped: sum(|w| w.ticks_skipped.get()),
             tick_lateness: DelaysSeen::of(workers.iter().map(|w| &w.tick_lateness)),
             jitter_targets: DelaysSeen::of(workers.iter().map(|w| &w.jitter_targets)),
+            connect_time: DelaysSeen::of(workers.iter().map(|w| &w.connect_time)),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::oneshot;
 
 use super::demux::Demux;
 use super::frames::PLAYOUT_SAMPLES;
@@ -20,6 +21,7 @@ use super::peer::{Peer, PeerOutput, Sent};
 use super::stats::Counters;
 use super::{CloseReason, Notice, PeerId};
 use crate::priority::{self, Advice, Watch};
+use crate::transport::{IceFragment, IceUpdate, TransportError};
 
 /// Time between two packets of a track.
 pub const TICK: Duration = Duration::from_millis(20);
@@ -39,6 +41,17 @@ pub enum Command {
     Add(Box<Peer>, String),
     /// End this peer.
     Remove(PeerId),
+    /// The peer says something about its side of ICE.
+    UpdateIce {
+        /// Who.
+        peer: PeerId,
+        /// Our ICE user fragment that it goes by, when it goes by one.
+        expected: Option<String>,
+        /// What it says.
+        fragment: IceFragment,
+        /// Takes what came of it.
+        reply: oneshot::Sender<Result<IceUpdate, TransportError>>,
+    },
     /// `listener` hears `source`.
     SetRoute {
         /// Who hears.
@@ -68,7 +81,7 @@ pub enum Command {
 
 /// What a worker is made of.
 pub struct Worker {
-    socket: UdpSocket,
+    socket: Socket,
     wake: Arc<OwnedFd>,
     commands: Receiver<Command>,
     notices: Sender<Notice>,
@@ -125,7 +138,7 @@ impl Worker {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            socket,
+            socket: Socket::new(socket),
             wake,
             commands,
             notices,
@@ -179,11 +192,16 @@ impl Worker {
                     self.with(id, |_| ());
                 }
                 Ok(Command::Remove(id)) => self.farewell(id, CloseReason::Requested),
+                Ok(Command::UpdateIce { peer, expected, fragment, reply }) => {
+                    let update = self.update_ice(peer, expected.as_deref(), &fragment);
+                    // Whoever asked may have gone away meanwhile.
+                    let _ = reply.send(update);
+                }
                 Ok(Command::SetRoute { listener, source, gain, duck }) => {
-                    if let Some(mixer) = self.peers.get_mut(&listener).and_then(Peer::mixer)
+                    if let Some(outbound) = self.peers.get_mut(&listener).and_then(Peer::outbound)
                         && listener != source
                     {
-                        mixer.set_route(source, gain, duck);
+                        outbound.set_route(source, gain, duck);
                     }
                 }
                 Ok(Command::SetVoiceGain { listener, gain }) => {
@@ -192,8 +210,8 @@ impl Worker {
                     }
                 }
                 Ok(Command::ClearRoute { listener, source }) => {
-                    if let Some(mixer) = self.peers.get_mut(&listener).and_then(Peer::mixer) {
-                        mixer.clear_route(source);
+                    if let Some(outbound) = self.peers.get_mut(&listener).and_then(Peer::outbound) {
+                        outbound.clear_route(source);
                     }
                 }
                 Err(TryRecvError::Empty) => return false,
@@ -202,9 +220,24 @@ impl Worker {
         }
     }
 
+    fn update_ice(
+        &mut self,
+        id: PeerId,
+        expected: Option<&str>,
+        fragment: &IceFragment,
+    ) -> Result<IceUpdate, TransportError> {
+        let now = Instant::now();
+        let mut update = Err(TransportError::NoSuchPeer);
+        self.with(id, |peer| update = peer.update_ice(now, expected, fragment));
+        if let Ok(IceUpdate::Restarted { ice_ufrag, .. }) = &update {
+            self.demux.restarted(id, ice_ufrag.clone());
+        }
+        update
+    }
+
     fn read(&mut self, buffer: &mut [u8; DATAGRAM_BYTES]) {
         for _ in 0..READ_BURST {
-            let (length, from) = match self.socket.recv_from(buffer) {
+            let (length, from) = match self.socket.udp.recv_from(buffer) {
                 Ok(read) => read,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) => {
@@ -220,7 +253,14 @@ impl Worker {
             let peers = &self.peers;
             let is_alive = |id| peers.get(&id).is_some_and(|peer: &Peer| peer.is_alive(now));
             match self.demux.route(from, datagram, is_alive) {
-                Some(id) => self.with(id, |peer| peer.handle_datagram(now, from, datagram)),
+                Some(id) => {
+                    let is_fair = self.peers.get_mut(&id).is_some_and(|peer| peer.is_fair(now));
+                    if is_fair {
+                        self.with(id, |peer| peer.handle_datagram(now, from, datagram));
+                    } else {
+                        self.counters.throttled.add(1);
+                    }
+                }
                 None => self.counters.garbage.add(1),
             }
         }
@@ -308,16 +348,16 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let now = Instant::now();
         let mut closed = None;
-        let mut connected = false;
+        let mut connected = None;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             act(peer);
             while let Some(output) = peer.poll(now, &self.counters) {
                 match output {
                     PeerOutput::Transmit { to, bytes } => {
                         self.demux.sent(id, to, &bytes);
-                        send(&self.socket, to, &bytes, &self.counters);
+                        self.socket.send(to, &bytes, &self.counters);
                     }
-                    PeerOutput::Connected => connected = true,
+                    PeerOutput::Connected(after) => connected = Some(after),
                     PeerOutput::Closed(reason) => {
                         closed = Some(reason);
                         break;
@@ -338,8 +378,9 @@ impl Worker {
                 return;
             }
         }
-        if connected {
-            self.tell(Notice::PeerConnected { peer: id });
+        if let Some(after) = connected {
+            self.counters.connect_time.record(after);
+            self.tell(Notice::PeerConnected { peer: id, after });
         }
         if let Some(reason) = closed {
             self.farewell(id, reason);
@@ -355,9 +396,9 @@ impl Worker {
             while let Some(output) = peer.poll(now, &self.counters) {
                 match output {
                     PeerOutput::Transmit { to, bytes } => {
-                        send(&self.socket, to, &bytes, &self.counters);
+                        self.socket.send(to, &bytes, &self.counters);
                     }
-                    PeerOutput::Connected => {}
+                    PeerOutput::Connected(_) => {}
                     PeerOutput::Closed(_) => break,
                 }
             }
@@ -405,7 +446,7 @@ impl Worker {
         }
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.min(TICK).subsec_nanos()) };
         let mut sources =
-            [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
+            [PollFd::new(&self.socket.udp, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
         // Interrupted or not, the loop looks at everything.
         let _ = poll(&mut sources, Some(&timeout));
         before.elapsed()
@@ -445,15 +486,29 @@ impl Worker {
     }
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, bytes: &[u8], counters: &Counters) {
-    let is_v6 = socket.local_addr().is_ok_and(|local| local.is_ipv6());
-    let to = match to {
-        SocketAddr::V4(v4) if is_v6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
-        other => other,
-    };
-    if let Err(error) = socket.send_to(bytes, to) {
-        // A full send buffer or an unreachable candidate: a lost datagram like any other.
-        counters.send_errors.add(1);
-        tracing::trace!(%error, %to, "datagram not sent");
+/// The worker's port.
+struct Socket {
+    udp: UdpSocket,
+    is_v6: bool,
+}
+
+impl Socket {
+    fn new(udp: UdpSocket) -> Self {
+        let is_v6 = udp.local_addr().is_ok_and(|local| local.is_ipv6());
+        Self { udp, is_v6 }
+    }
+
+    fn send(&self, to: SocketAddr, bytes: &[u8], counters: &Counters) {
+        let to = match to {
+            SocketAddr::V4(v4) if self.is_v6 => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            other => other,
+        };
+        if let Err(error) = self.udp.send_to(bytes, to) {
+            // A full send buffer or an unreachable candidate: a lost datagram like any other.
+            counters.send_errors.add(1);
+            tracing::trace!(%error, %to, "datagram not sent");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use inference::Language;
 use inference::translate::Translator;
-use signaling::house::{Caller, House, HouseError, NewSession};
+use signaling::house::{Caller, House, HouseError, IceUpdate, NewSession};
 use signaling::wire::{CreateRoom, Event, LanguageInfo, Room, RoomKind, VoiceInfo};
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::state::RoomSpec;
 use super::{Rooms, Shared};
 use crate::media::{ConnectPeer, PeerId};
-use crate::transport::TransportError;
+use crate::transport::{self, IceFragment, TransportError};
 
 impl House for Rooms {
     fn create_room(&self, request: CreateRoom) -> Result<Room, HouseError> {
@@ -71,7 +71,7 @@ impl House for Rooms {
 
     async fn connect(&self, caller: Caller, offer_sdp: String) -> Result<NewSession, HouseError> {
         let shared = Arc::clone(&self.shared);
-        // The media worker answers within a few milliseconds, but on its own thread: the wait for it
+        // Judging the offer and making the answer takes a millisecond or two of computing, which
         // does not belong on the threads that move HTTP.
         tokio::task::spawn_blocking(move || shared.connect(&caller, offer_sdp))
             .await
@@ -89,14 +89,29 @@ impl House for Rooms {
         Ok(())
     }
 
-    fn session_etag(&self, room: &str, session: &str) -> Result<Option<String>, HouseError> {
-        let state = self.shared.state.lock();
-        let members = &state.room(room)?.members;
-        members
-            .iter()
-            .find(|member| member.session == session)
-            .map(|member| Some(member.etag.clone()))
-            .ok_or_else(|| HouseError::NoSuchSession(session.to_owned()))
+    async fn update_ice(
+        &self,
+        room: &str,
+        session: &str,
+        expected: Option<String>,
+        fragment: String,
+    ) -> Result<IceUpdate, HouseError> {
+        let (key, peer) = {
+            let state = self.shared.state.lock();
+            let known = state.room(room)?;
+            let member = known.members.iter().find(|member| member.session == session);
+            let gone = || HouseError::NoSuchSession(session.to_owned());
+            (known.key, member.ok_or_else(gone)?.peer)
+        };
+        let fragment = IceFragment::read(&fragment).map_err(refusal)?;
+        let update = self.shared.plane.update_ice(key, peer, expected, fragment).await;
+        Ok(match update.map_err(refusal)? {
+            transport::IceUpdate::Trickled => IceUpdate::Trickled,
+            transport::IceUpdate::Restarted { fragment, ice_ufrag: etag } => {
+                tracing::info!(room, peer = peer.0, "ice starts over");
+                IceUpdate::Restarted { fragment, etag }
+            }
+        })
     }
 
     fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError> {
@@ -154,11 +169,7 @@ impl Shared {
             Ok(connected) => connected,
             Err(error) => {
                 self.state.lock().remove_peer(peer, "failed");
-                return Err(match error {
-                    TransportError::BadSdp(detail) => HouseError::BadSdp(detail),
-                    TransportError::Unacceptable(detail) => HouseError::UnacceptableSdp(detail),
-                    other => HouseError::Internal(other.to_string()),
-                });
+                return Err(refusal(error));
             }
         };
         self.speaker.attach(peer, connected.playout);
@@ -167,7 +178,7 @@ impl Shared {
         }
         match self.state.lock().room_of_mut(peer) {
             Some(room) => {
-                room.answered(peer, connected.track_mid, connected.ice_ufrag.clone());
+                room.answered(peer, connected.track_mid);
             }
             // The room ended while the offer was being answered.
             None => {
@@ -180,5 +191,18 @@ impl Shared {
             }
         }
         Ok(NewSession { id: session, answer_sdp: connected.answer_sdp, etag: connected.ice_ufrag })
+    }
+}
+
+/// What the media plane refused, as the HTTP face tells it.
+fn refusal(error: TransportError) -> HouseError {
+    match error {
+        TransportError::BadSdp(detail) => HouseError::BadSdp(detail),
+        TransportError::Unacceptable(detail) => HouseError::UnacceptableSdp(detail),
+        TransportError::BadFragment(detail) => HouseError::BadFragment(detail),
+        TransportError::StaleIce => HouseError::StaleTag,
+        TransportError::NoSuchPeer => HouseError::NoSuchSession("it has just ended".to_owned()),
+        TransportError::WorkerBusy => HouseError::Overloaded { retry_after_s: 1 },
+        other => HouseError::Internal(other.to_string()),
     }
 }

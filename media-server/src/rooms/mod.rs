@@ -161,7 +161,7 @@ fn report(
 impl Shared {
     fn media_notice(&self, notice: &Notice) {
         match *notice {
-            Notice::PeerConnected { peer } => self.peer_connected(peer),
+            Notice::PeerConnected { peer, after } => self.peer_connected(peer, after),
             Notice::PeerClosed { peer, reason } => {
                 let reason = match reason {
                     CloseReason::Requested | CloseReason::RemoteClosed => "left",
@@ -177,15 +177,19 @@ impl Shared {
         }
     }
 
-    fn peer_connected(&self, peer: PeerId) {
+    fn peer_connected(&self, peer: PeerId, after: Duration) {
         let mut state = self.state.lock();
         let Some(room) = state.room_of_mut(peer) else { return };
         room.connected(peer);
         for route in room.routes(peer) {
             self.plane.set_route(route.listener, route.source, route.gain, route.duck);
         }
+        let Some(member) = room.member(peer) else { return };
+        let connect_ms = after.as_secs_f64() * 1_000.0;
+        // Never the session's id: whoever knows it may end the session.
+        tracing::info!(room = room.name, identity = member.identity, connect_ms, "connected");
         let Some(participant) = room.participant(peer) else { return };
-        room.emit(EventKind::ParticipantJoined { participant });
+        room.emit(EventKind::ParticipantJoined { participant, connect_ms });
     }
 
     /// Takes a peer out of its room and tells the room. The media plane is asked to close it too.

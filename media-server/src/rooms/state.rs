@@ -35,7 +35,6 @@ pub(super) struct Member {
     /// The voice of what is interpreted for them.
     voice: Option<String>,
     pub(super) track: String,
-    pub(super) etag: String,
     name: String,
     speak: bool,
     listen: bool,
@@ -152,7 +151,6 @@ impl State {
             hear,
             voice: caller.voice.clone(),
             track: String::new(),
-            etag: String::new(),
             name: caller.name.clone(),
             speak: caller.grants.speak,
             listen: caller.grants.listen,
@@ -223,10 +221,9 @@ impl RoomState {
     }
 
     /// Notes what the offer was answered with.
-    pub(super) fn answered(&mut self, peer: PeerId, track: String, etag: String) {
+    pub(super) fn answered(&mut self, peer: PeerId, track: String) {
         if let Some(member) = self.members.iter_mut().find(|member| member.peer == peer) {
             member.track = track;
-            member.etag = etag;
         }
     }
 

@@ -5,13 +5,16 @@
 
 mod addresses;
 mod certificate;
+mod io;
 mod peer_connection;
 mod sdp;
+mod stack;
 pub mod stun;
 
 pub use addresses::host_addresses;
-pub use peer_connection::{Answer, ClosedBy, Output, PeerConnection, RtpIn, RtpOut};
-pub use sdp::Flow;
+pub use io::{Answer, ClosedBy, IceUpdate, Output, RtpIn, RtpOut};
+pub use peer_connection::PeerConnection;
+pub use sdp::{Flow, IceFragment, Track};
 
 /// Why a peer connection could not be made or failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,15 @@ pub enum TransportError {
     /// The offer is SDP but cannot be answered: no audio section, no Opus, no bundle.
     #[error("the offer cannot be accepted: {0}")]
     Unacceptable(String),
+    /// The fragment about ICE cannot be used; the session is as it was.
+    #[error("the fragment cannot be used: {0}")]
+    BadFragment(String),
+    /// The fragment is about an ICE session that was replaced meanwhile.
+    #[error("the entity tag belongs to another ICE session than the one of now")]
+    StaleIce,
+    /// The peer is gone.
+    #[error("there is no such peer any more")]
+    NoSuchPeer,
     /// The state machine failed.
     #[error("webrtc: {0}")]
     Stack(String),

@@ -12,116 +12,45 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use rtc::ice::mdns::MulticastDnsMode;
-use rtc::media_stream::MediaStreamTrack;
-use rtc::peer_connection::configuration::RTCConfigurationBuilder;
-use rtc::peer_connection::configuration::interceptor_registry::{Registry, configure_rtcp_reports};
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MediaEngine};
-use rtc::peer_connection::configuration::setting_engine::{SettingEngine, SettingEngineBuilder};
+use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::RTCMessage;
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{RTCDtlsRole, RTCDtlsTransportState, RTCIceCandidateInit};
-use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCIceCandidateInit};
 use rtc::rtp_transceiver::RTCRtpSenderId;
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
-    RtpCodecKind,
-};
 use rtc::sansio::Protocol as _;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
-use super::certificate::process_certificate;
-use super::sdp::{self, Flow, Offer, Setup};
+use super::io::{Answer, ClosedBy, IceUpdate, Output, RtpIn, RtpOut};
+use super::sdp::{Credentials, Flow, IceFragment, Local, Offer, Track, host_candidate};
+use super::stack::{self, stack_error};
 use super::{TransportError, stun};
 
-/// Between connectivity checks of ours. RFC 8445 section 14.2 paces them at 50 ms; the stack's own
-/// 200 ms would be what a peer waits when its first check was lost.
-const CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// Checks per pair before it rests; the peer's own checks wake it.
-const MAX_CHECKS: u16 = 60;
-/// Between consent checks (RFC 7675 section 5.1 asks for 5 s at most).
-const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
-/// Without an answer to consent checks the connection counts as interrupted, then as failed (30 s
-/// in all, RFC 7675 section 5.1).
-const INTERRUPTED_AFTER: Duration = Duration::from_secs(5);
-const FAILED_AFTER: Duration = Duration::from_secs(25);
-
-/// What the peer gets back, and what the server remembers of it.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The SDP answer, with every candidate in it.
-    pub sdp: String,
-    /// ICE user fragment of the answer: names this connection in the peer's checks.
-    pub ice_ufrag: String,
-    /// `mid` of the audio section.
-    pub mid: String,
-    /// Which ways audio goes.
-    pub flow: Flow,
-}
-
-/// An RTP packet that arrived (RFC 3550 section 5.1), decrypted, of the negotiated codec.
-#[derive(Clone, Debug)]
-pub struct RtpIn {
-    /// When its datagram was read.
-    pub arrived: Instant,
-    /// Sequence number.
-    pub sequence: u16,
-    /// Timestamp, 48 kHz ticks (RFC 7587 section 4.1).
-    pub timestamp: u32,
-    /// The Opus packet; empty when the packet was padding alone.
-    pub payload: Bytes,
-}
-
-/// An RTP packet to send; payload type and SSRC are filled in.
-#[derive(Clone, Copy, Debug)]
-pub struct RtpOut<'a> {
-    /// Sequence number.
-    pub sequence: u16,
-    /// Timestamp, 48 kHz ticks.
-    pub timestamp: u32,
-    /// Marker bit: first packet of a talk spurt (RFC 3551 section 4.1).
-    pub marker: bool,
-    /// The Opus packet.
-    pub payload: &'a [u8],
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClosedBy {
-    /// The peer said so: DTLS `close_notify`.
-    Peer,
-    /// ICE lost the peer: no answer to consent checks, or no pair ever worked.
-    Ice,
-    /// The stack failed.
-    Failure,
-}
-
-/// What comes out of a connection.
-#[derive(Debug)]
-pub enum Output {
-    /// A datagram to send.
-    Transmit {
-        /// Where to.
-        to: SocketAddr,
-        /// What.
-        bytes: BytesMut,
-    },
-    /// A packet arrived.
-    Rtp(RtpIn),
-    /// ICE and DTLS are up: media flows. Comes once.
-    Connected,
-    /// The connection ended. Comes once, and nothing but datagrams after it.
-    Closed(ClosedBy),
-}
+/// Most streams of a peer that are shown to the stack, each of RTP and RTCP. It keeps a state for
+/// every SSRC that it sees, before it knows whether the packet is genuine; an honest peer has one.
+const MAX_STREAMS: usize = 16;
 
 /// One answered connection. See the module's documentation for the loop.
 pub struct PeerConnection {
     stack: RTCPeerConnection,
+    offer: Offer,
     sender: Option<RTCRtpSenderId>,
-    ssrc: u32,
+    /// In the order of [`Track::ALL`].
+    ssrcs: [u32; 2],
     payload_type: u8,
+    /// What the peer is offered.
+    candidates: Vec<SocketAddr>,
+    /// The peer's ICE credentials of now, and our user fragment.
+    remote: Credentials,
+    ice_ufrag: String,
+    /// SSRCs of the peer's RTP and RTCP.
+    streams: [Vec<u32>; 2],
+    /// Whether ICE is looking for a pair.
+    is_checking: bool,
+    /// How long consent lasts, and when the peer last answered a check of ours.
+    consent: Duration,
+    consented: Instant,
     /// Local candidates that the ICE agent knows: one per address family.
     bases: Vec<SocketAddr>,
     connected: bool,
@@ -136,7 +65,8 @@ pub struct PeerConnection {
 
 impl PeerConnection {
     /// Answers an offer. `candidates` are the addresses under which the peer can reach the socket
-    /// that will feed this connection, the preferred first; `wanted` is which ways audio may go.
+    /// that will feed this connection, the preferred first; `wanted` is which ways audio may go;
+    /// a peer that answers no consent check (RFC 7675) for `consent` has failed.
     ///
     /// The ICE agent itself knows one address per family. The others are aliases of the same
     /// socket: they stand in the answer, and what arrives through them is taken as arriving at the
@@ -150,58 +80,50 @@ impl PeerConnection {
         offer_sdp: &str,
         wanted: Flow,
         candidates: &[SocketAddr],
+        consent: Duration,
     ) -> Result<(Self, Answer), TransportError> {
         let offer = Offer::read(offer_sdp, wanted)?;
-        let codec = opus_codec(offer.payload_type);
-        let mut media_engine = MediaEngine::default();
-        media_engine.register_codec(codec.clone(), RtpCodecKind::Audio).map_err(stack_error)?;
-        let mut stack = RTCPeerConnectionBuilder::new()
-            .with_configuration(
-                RTCConfigurationBuilder::new()
-                    .with_certificates(vec![process_certificate()?])
-                    .build(),
-            )
-            .with_media_engine(media_engine)
-            .with_setting_engine(settings(offer.setup))
-            .with_interceptor_registry(configure_rtcp_reports(Registry::new()))
-            .build(now)
-            .map_err(stack_error)?;
-
-        let remote = RTCSessionDescription::offer(offer.trimmed.clone()).map_err(stack_error)?;
+        let mut stack = stack::build(now, offer.setup, offer.payload_type, consent)?;
+        let for_stack = offer.for_stack(&offer.credentials, &offer.candidates);
+        let remote = RTCSessionDescription::offer(for_stack).map_err(stack_error)?;
         stack.set_remote_description(now, remote).map_err(stack_error)?;
-        let ssrc = rand::random::<u32>();
+        let first = rand::random::<u32>();
+        let ssrcs = [first, first.wrapping_add(1)];
         let sender = if offer.flow.listen {
-            Some(stack.add_track(voice_track(ssrc, codec.rtp_codec)).map_err(stack_error)?)
+            Some(stack.add_track(stack::tracks(ssrcs)).map_err(stack_error)?)
         } else {
             None
         };
         let bases = one_per_family(candidates);
         for (index, base) in bases.iter().enumerate() {
-            let priority = sdp::host_priority(index);
             let candidate = RTCIceCandidateInit {
-                candidate: format!(
-                    "candidate:{} 1 udp {priority} {} {} typ host",
-                    index + 1,
-                    base.ip(),
-                    base.port()
-                ),
+                candidate: host_candidate(index, *base),
                 ..RTCIceCandidateInit::default()
             };
             stack.add_local_candidate(candidate).map_err(stack_error)?;
         }
-        let local = stack.create_answer(None).map_err(stack_error)?;
-        stack.set_local_description(now, local.clone()).map_err(stack_error)?;
-
-        let sdp = offer.complete_answer(&local.sdp, candidates)?;
-        let ice_ufrag = sdp::ice_ufrag(&sdp)
-            .ok_or_else(|| TransportError::Stack("the answer has no ice-ufrag".to_owned()))?
-            .to_owned();
-        let answer = Answer { sdp, ice_ufrag, mid: offer.mid, flow: offer.flow };
+        let local = answer_of(&mut stack, now)?;
+        let mid = offer.mid_of(Track::Interpretation).unwrap_or_else(|| offer.first_mid());
+        let answer = Answer {
+            sdp: offer.answer(&local, candidates, ssrcs),
+            ice_ufrag: local.credentials.ufrag.clone(),
+            mid: mid.to_owned(),
+            originals_mid: offer.mid_of(Track::Originals).map(str::to_owned),
+            flow: offer.flow,
+        };
         let connection = Self {
             stack,
             sender,
-            ssrc,
+            ssrcs,
             payload_type: offer.payload_type,
+            candidates: candidates.to_vec(),
+            remote: offer.credentials.clone(),
+            ice_ufrag: local.credentials.ufrag,
+            offer,
+            streams: [Vec::new(), Vec::new()],
+            is_checking: true,
+            consent,
+            consented: now,
             bases,
             connected: false,
             closed: false,
@@ -210,6 +132,53 @@ impl PeerConnection {
             nomination: None,
         };
         Ok((connection, answer))
+    }
+
+    /// Takes what the peer says about its side of ICE: candidates, or the wish to start over
+    /// (RFC 8445 section 9), which it makes known by new credentials.
+    ///
+    /// A restart leaves DTLS, SRTP and the tracks as they are. The stack forgets the old path at
+    /// once, so until the peer has nominated a new one, packets get lost both ways.
+    ///
+    /// # Errors
+    /// [`TransportError::Stack`] when the stack refuses.
+    pub fn update_ice(
+        &mut self,
+        now: Instant,
+        fragment: &IceFragment,
+    ) -> Result<IceUpdate, TransportError> {
+        let Some(credentials) = fragment.credentials.as_ref().filter(|new| **new != self.remote)
+        else {
+            for candidate in &fragment.candidates {
+                let candidate = RTCIceCandidateInit {
+                    candidate: candidate.clone(),
+                    ..RTCIceCandidateInit::default()
+                };
+                self.stack.add_remote_candidate(candidate).map_err(stack_error)?;
+            }
+            return Ok(IceUpdate::Trickled);
+        };
+        // An offer with new credentials is what restarts ICE at the answering side (RFC 8839
+        // section 4.4.1.1.1); all the rest of it is as it was.
+        let again = self.offer.for_stack(credentials, &fragment.candidates);
+        let again = RTCSessionDescription::offer(again).map_err(stack_error)?;
+        self.stack.set_remote_description(now, again).map_err(stack_error)?;
+        let local = answer_of(&mut self.stack, now)?;
+        self.remote = credentials.clone();
+        self.ice_ufrag.clone_from(&local.credentials.ufrag);
+        self.is_checking = true;
+        self.consented = now;
+        self.nomination = None;
+        Ok(IceUpdate::Restarted {
+            fragment: self.offer.answer_fragment(&local.credentials, &self.candidates),
+            ice_ufrag: local.credentials.ufrag,
+        })
+    }
+
+    /// Our ICE user fragment: names this connection in the peer's checks.
+    #[must_use]
+    pub fn ice_ufrag(&self) -> &str {
+        &self.ice_ufrag
     }
 
     /// Takes a datagram that is for this connection. Whatever its bytes are, the connection
@@ -222,8 +191,14 @@ impl PeerConnection {
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let kind = stun::kind(datagram);
         self.look_at_dtls |= kind == stun::Kind::Dtls;
+        if kind == stun::Kind::Rtp && !self.is_known_stream(datagram) {
+            return;
+        }
+        if stun::is_success(datagram) {
+            self.consented = now;
+        }
         self.read(now, from, BytesMut::from(datagram));
-        if self.connected || kind != stun::Kind::Stun {
+        if !self.is_checking || kind != stun::Kind::Stun {
             return;
         }
         if stun::is_nomination(datagram) {
@@ -233,6 +208,20 @@ impl PeerConnection {
         {
             self.read(now, from, nomination);
         }
+    }
+
+    /// Whether an RTP or RTCP packet belongs to one of the few streams that a peer may have.
+    fn is_known_stream(&mut self, datagram: &[u8]) -> bool {
+        let Some((is_rtcp, ssrc)) = stun::rtp_stream(datagram) else { return false };
+        let streams = &mut self.streams[usize::from(is_rtcp)];
+        if streams.contains(&ssrc) {
+            return true;
+        }
+        let has_room = streams.len() < MAX_STREAMS;
+        if has_room {
+            streams.push(ssrc);
+        }
+        has_room
     }
 
     fn read(&mut self, now: Instant, from: SocketAddr, message: BytesMut) {
@@ -252,7 +241,13 @@ impl PeerConnection {
     }
 
     /// Lets the timers of ICE, DTLS and RTCP run.
+    ///
+    /// The stack takes checks of the peer for consent too; by RFC 7675 section 5.1 only answers to
+    /// ours are. A peer that sends and does not listen is told apart here.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.connected && now.saturating_duration_since(self.consented) > self.consent {
+            self.ending.get_or_insert(ClosedBy::Ice);
+        }
         if let Err(error) = self.stack.handle_timeout(now) {
             tracing::warn!(%error, "webrtc timer failed");
             self.ending.get_or_insert(ClosedBy::Failure);
@@ -301,23 +296,27 @@ impl PeerConnection {
         }
     }
 
-    /// Sends a packet on our track.
+    /// Sends a packet on one of our tracks.
     ///
     /// # Errors
     /// [`TransportError::Stack`] when the peer does not listen or the stack refuses the packet.
-    pub fn send_rtp(&mut self, now: Instant, packet: RtpOut<'_>) -> Result<(), TransportError> {
-        let sender = self
+    pub fn send_rtp(
+        &mut self,
+        now: Instant,
+        track: Track,
+        packet: RtpOut<'_>,
+    ) -> Result<(), TransportError> {
+        let mut sender = self
             .sender
             .and_then(|id| self.stack.rtp_sender(id))
             .ok_or_else(|| TransportError::Stack("the peer does not listen".to_owned()))?;
-        let mut sender = sender;
         let header = rtc::rtp::Header {
             version: 2,
             marker: packet.marker,
             payload_type: self.payload_type,
             sequence_number: packet.sequence,
             timestamp: packet.timestamp,
-            ssrc: self.ssrc,
+            ssrc: self.ssrcs[track as usize],
             ..rtc::rtp::Header::default()
         };
         let payload = Bytes::copy_from_slice(packet.payload);
@@ -344,9 +343,9 @@ impl PeerConnection {
             return None;
         };
         match state {
-            RTCPeerConnectionState::Connected if !self.connected => {
-                self.connected = true;
-                Some(Output::Connected)
+            RTCPeerConnectionState::Connected => {
+                self.is_checking = false;
+                (!std::mem::replace(&mut self.connected, true)).then_some(Output::Connected)
             }
             RTCPeerConnectionState::Failed => {
                 self.ending.get_or_insert(ClosedBy::Ice);
@@ -374,51 +373,11 @@ impl PeerConnection {
     }
 }
 
-fn settings(offered: Setup) -> SettingEngine {
-    // As DTLS client the server starts the handshake as soon as a pair works, which saves a round
-    // trip (RFC 8842 section 5.3).
-    let role = match offered {
-        Setup::ActPass | Setup::Passive => RTCDtlsRole::Client,
-        Setup::Active => RTCDtlsRole::Server,
-    };
-    SettingEngineBuilder::new()
-        .with_answering_dtls_role(role)
-        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
-        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
-        .with_ice_timeouts(Some(INTERRUPTED_AFTER), Some(FAILED_AFTER), Some(CONSENT_INTERVAL))
-        .build()
-}
-
-fn opus_codec(payload_type: u8) -> RTCRtpCodecParameters {
-    RTCRtpCodecParameters {
-        rtp_codec: RTCRtpCodec {
-            mime_type: MIME_TYPE_OPUS.to_owned(),
-            clock_rate: 48_000,
-            channels: 2,
-            sdp_fmtp_line: String::new(),
-            rtcp_feedback: Vec::new(),
-        },
-        payload_type,
-    }
-}
-
-fn voice_track(ssrc: u32, codec: RTCRtpCodec) -> MediaStreamTrack {
-    let encoding = RTCRtpEncodingParameters {
-        rtp_coding_parameters: RTCRtpCodingParameters {
-            ssrc: Some(ssrc),
-            ..RTCRtpCodingParameters::default()
-        },
-        codec,
-        ..RTCRtpEncodingParameters::default()
-    };
-    let name = |part: &str| part.to_owned();
-    MediaStreamTrack::new(
-        name("dragoman"),
-        name("interpretation"),
-        name("interpretation"),
-        RtpCodecKind::Audio,
-        vec![encoding],
-    )
+/// Lets the stack answer the offer that it was given.
+fn answer_of(stack: &mut RTCPeerConnection, now: Instant) -> Result<Local, TransportError> {
+    let answer = stack.create_answer(None).map_err(stack_error)?;
+    stack.set_local_description(now, answer.clone()).map_err(stack_error)?;
+    Local::read(&answer.sdp)
 }
 
 /// The first address of each family.
@@ -427,72 +386,6 @@ fn one_per_family(candidates: &[SocketAddr]) -> Vec<SocketAddr> {
     first(true).into_iter().chain(first(false)).collect()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-fn stack_error(error: rtc::shared::error::Error) -> TransportError {
-    TransportError::Stack(error.to_string())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transport::sdp::tests::{AIORTC, CHROMIUM};
-
-    fn accept(offer: &str, speak: bool, listen: bool) -> Answer {
-        let candidates = ["192.0.2.1:7000".parse().unwrap(), "127.0.0.1:7000".parse().unwrap()];
-        let wanted = Flow { speak, listen };
-        PeerConnection::accept(Instant::now(), offer, wanted, &candidates).unwrap().1
-    }
-
-    #[test]
-    fn a_chromium_offer_gets_audio_answered_and_the_rest_rejected() {
-        let answer = accept(CHROMIUM, true, true);
-        let lines: Vec<&str> = answer.sdp.lines().collect();
-        let count = |wanted: &str| lines.iter().filter(|line| **line == wanted).count();
-        assert_eq!(count("m=audio 9 UDP/TLS/RTP/SAVPF 111"), 1);
-        assert_eq!(count("m=video 0 UDP/TLS/RTP/SAVPF 96 97"), 1);
-        assert_eq!(count("a=group:BUNDLE 1"), 1);
-        assert_eq!(count("a=setup:active"), 1);
-        assert_eq!(count("a=sendrecv"), 1);
-        assert_eq!(count("a=rtcp-mux"), 1);
-        assert_eq!(count("a=fmtp:111 minptime=10;useinbandfec=1"), 1);
-        assert_eq!(lines.iter().filter(|line| line.starts_with("a=candidate:")).count(), 2);
-        assert!(answer.sdp.contains(&format!("a=ice-ufrag:{}\r\n", answer.ice_ufrag)));
-        assert_eq!(answer.mid, "1");
-    }
-
-    #[test]
-    fn the_answer_goes_only_the_ways_that_are_wanted() {
-        assert!(accept(AIORTC, true, false).sdp.contains("a=recvonly\r\n"));
-        assert!(accept(AIORTC, false, true).sdp.contains("a=sendonly\r\n"));
-        let listener = AIORTC.replace("a=sendrecv", "a=recvonly");
-        assert!(accept(&listener, true, true).sdp.contains("a=sendonly\r\n"));
-        let speaker = AIORTC.replace("a=sendrecv", "a=sendonly");
-        assert!(accept(&speaker, true, true).sdp.contains("a=recvonly\r\n"));
-    }
-
-    #[test]
-    fn a_peer_that_insists_on_starting_dtls_may() {
-        let active = AIORTC.replace("a=setup:actpass", "a=setup:active");
-        assert!(accept(&active, true, true).sdp.contains("a=setup:passive\r\n"));
-    }
-
-    #[test]
-    fn a_connection_survives_any_datagram() {
-        let now = Instant::now();
-        let base: SocketAddr = "127.0.0.1:7000".parse().unwrap();
-        let wanted = Flow { speak: true, listen: true };
-        let (mut connection, _) = PeerConnection::accept(now, AIORTC, wanted, &[base]).unwrap();
-        for first in 0..=255u8 {
-            for length in [0usize, 1, 2, 13, 20, 60, 1_500] {
-                let datagram: Vec<u8> = (0..length)
-                    .map(|n| first.wrapping_add((n * 7) as u8 * u8::from(n > 0)))
-                    .collect();
-                connection.handle_datagram(now, base, &datagram);
-                while let Some(output) = connection.poll() {
-                    assert!(matches!(output, Output::Transmit { .. }), "{output:?}");
-                }
-            }
-        }
-        assert!(!connection.is_connected());
-    }
-}
+#[path = "peer_connection_tests.rs"]
+mod tests;

@@ -43,6 +43,16 @@ pub fn kind(datagram: &[u8]) -> Kind {
     }
 }
 
+/// Whether a datagram is RTCP rather than RTP (RFC 5761 section 4), and the SSRC of its sender;
+/// `None` when it is too short to name one.
+#[must_use]
+pub fn rtp_stream(datagram: &[u8]) -> Option<(bool, u32)> {
+    let is_rtcp = (192..=223).contains(datagram.get(1)?);
+    let at = if is_rtcp { 4 } else { 8 };
+    let ssrc = datagram.get(at..at + 4)?.try_into().ok()?;
+    Some((is_rtcp, u32::from_be_bytes(ssrc)))
+}
+
 /// The receiver's ICE user fragment that a Binding request names, if the datagram is one.
 #[must_use]
 pub fn receiver_ufrag(datagram: &[u8]) -> Option<&str> {
@@ -153,10 +163,20 @@ mod tests {
         assert_eq!(kind(&[]), Kind::Unknown);
     }
 
+    #[test]
+    fn the_sender_of_rtp_and_of_rtcp_is_told() {
+        let rtp = [0x80, 111, 0, 1, 0, 0, 0, 2, 0, 0, 1, 2, 9];
+        assert_eq!(rtp_stream(&rtp), Some((false, 0x0102)));
+        let report = [0x80, 200, 0, 6, 0, 0, 3, 4];
+        assert_eq!(rtp_stream(&report), Some((true, 0x0304)));
+        assert_eq!((rtp_stream(&rtp[..11]), rtp_stream(&report[..7])), (None, None));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (receiver_ufrag(&bytes), is_nomination(&bytes), is_success(&bytes));
+            let _ = rtp_stream(&bytes);
         }
 
         #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use signaling::house::{Caller, House, HouseError, NewSession};
+use signaling::house::{Caller, House, HouseError, IceUpdate, NewSession};
 use signaling::wire::{
     CreateRoom, CreateToken, Event, EventKind, Grants, LanguageInfo, Participant, Problem, Room,
     Token, VoiceInfo,
@@ -52,7 +52,7 @@ impl FakeHouse {
             seq: fake.last_seq,
             time_ms: 1,
             room: room.to_owned(),
-            kind: EventKind::ParticipantJoined { participant },
+            kind: EventKind::ParticipantJoined { participant, connect_ms: 1.0 },
         };
         let _ = fake.events.as_ref().unwrap().send(event);
         fake.last_seq
@@ -132,13 +132,28 @@ impl House for FakeHouse {
         })
     }
 
-    fn session_etag(&self, room: &str, session: &str) -> Result<Option<String>, HouseError> {
+    async fn update_ice(
+        &self,
+        room: &str,
+        session: &str,
+        expected: Option<String>,
+        fragment: String,
+    ) -> Result<IceUpdate, HouseError> {
         self.with(room, |fake| {
-            if fake.sessions.contains_key(session) {
-                Ok(Some(ETAG.to_owned()))
-            } else {
-                Err(HouseError::NoSuchSession(session.to_owned()))
+            if !fake.sessions.contains_key(session) {
+                return Err(HouseError::NoSuchSession(session.to_owned()));
             }
+            if expected.is_some_and(|expected| expected != ETAG) {
+                return Err(HouseError::StaleTag);
+            }
+            if !fragment.contains("a=ice-ufrag:new") {
+                return Ok(IceUpdate::Trickled);
+            }
+            if !fragment.contains("a=ice-pwd:") {
+                return Err(HouseError::BadFragment("it has no ice-pwd".to_owned()));
+            }
+            let fragment = "a=ice-ufrag:ours\r\na=ice-pwd:secret\r\n".to_owned();
+            Ok(IceUpdate::Restarted { fragment, etag: "etag-2".to_owned() })
         })
     }
 

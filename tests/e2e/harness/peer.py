@@ -148,9 +148,10 @@ class Peer:
         peer.microphone.play(samples)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sections: int = 1) -> None:
         self.microphone = Microphone()
-        self.log = PacketLog()
+        # What came on each receiving section, in their order; the first is the microphone's own.
+        self.logs = [PacketLog() for _ in range(sections)]
         # When the received track was last more than background, `time.monotonic()`.
         self.last_audible = 0.0
         self.closed = asyncio.Event()
@@ -158,8 +159,19 @@ class Peer:
         self._drains: list[asyncio.Task] = []
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._connection.addTransceiver(self.microphone, direction="sendrecv")
+        for _ in range(1, sections):
+            self._connection.addTransceiver("audio", direction="recvonly")
         self._connection.on("track", self._on_track)
         self._connection.on("connectionstatechange", self._on_state)
+
+    @property
+    def log(self) -> PacketLog:
+        """What left, and what arrived on the first section."""
+        return self.logs[0]
+
+    @property
+    def ice_transport(self):
+        return self._connection.getSenders()[0].transport.transport
 
     async def offer(self) -> str:
         """An SDP offer with every candidate in it."""
@@ -213,12 +225,14 @@ class Peer:
             self.closed.set()
 
     def _on_track(self, track: MediaStreamTrack) -> None:
-        receiver = next(r for r in self._connection.getReceivers() if r.track is track)
+        receivers = self._connection.getReceivers()
+        index = next(n for n, receiver in enumerate(receivers) if receiver.track is track)
+        receiver, log = receivers[index], self.logs[index]
         handle = receiver._handle_rtp_packet
 
         async def noting(packet, arrival_time_ms: int) -> None:
             arrived = ArrivedPacket(packet.timestamp, time.monotonic(), packet.payload)
-            self.log.arrived.append(arrived)
+            log.arrived.append(arrived)
             await handle(packet, arrival_time_ms=arrival_time_ms)
 
         receiver._handle_rtp_packet = noting
