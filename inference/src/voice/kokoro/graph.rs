@@ -239,7 +239,11 @@ fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
     }
     let inverse_basis = reader.floats("decoder.decoder.generator.stft.istft.stft.inverse_basis")?.1;
     let last = reader.float_convolution(&format!("{VOCODER}/conv_post/Conv"))?;
-    Ok(VocoderWeights { stages, last, inverse_basis })
+    let weights = VocoderWeights { stages, last, inverse_basis };
+    match weights.misfit() {
+        Some(part) => Err(GraphError::Unexpected(format!("the vocoder's {part}"))),
+        None => Ok(weights),
+    }
 }
 
 /// Finds weights by module path.
