@@ -72,6 +72,10 @@ test-rust: models ## Rust tests alone
 test-e2e: models ## Whole calls alone: aiortc peers against the running server
 	@scripts/test-e2e.sh "$(DRAGOMAN)" $(ARGS)
 
+.PHONY: fuzz-smoke
+fuzz-smoke: models ## Fuzz every parser of outside bytes for a minute each (SECONDS=n changes it)
+	@SECONDS_EACH="$(or $(SECONDS),60)" scripts/fuzz-smoke.sh $(ARGS)
+
 ## Measure
 
 .PHONY: bench-lag
