@@ -75,7 +75,10 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     graph.value_info.clear();
     model.graph = Some(graph);
     let front = model.write_buf().map_err(GraphError::Unreadable)?;
-    Ok(SplitModel { front, styles, vocoder })
+    match vocoder.misfit() {
+        Some(part) => Err(GraphError::Unexpected(format!("the vocoder's {part}"))),
+        None => Ok(SplitModel { front, styles, vocoder }),
+    }
 }
 
 /// Whether the outermost fields of a protobuf message end where the file does; the parser takes a
@@ -239,11 +242,7 @@ fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
     }
     let inverse_basis = reader.floats("decoder.decoder.generator.stft.istft.stft.inverse_basis")?.1;
     let last = reader.float_convolution(&format!("{VOCODER}/conv_post/Conv"))?;
-    let weights = VocoderWeights { stages, last, inverse_basis };
-    match weights.misfit() {
-        Some(part) => Err(GraphError::Unexpected(format!("the vocoder's {part}"))),
-        None => Ok(weights),
-    }
+    Ok(VocoderWeights { stages, last, inverse_basis })
 }
 
 /// Finds weights by module path.
