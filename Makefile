@@ -85,6 +85,10 @@ test-e2e: models ## Whole calls alone: aiortc peers and a browser against the ru
 soak-joins: setup ## 500 joins and leaves in a row: memory, threads and descriptors afterwards
 	JOINS=500 cargo test $(CARGO_ARGS) --test joins -- --nocapture
 
+.PHONY: fuzz-smoke
+fuzz-smoke: models ## Fuzz every parser of outside bytes for a minute each (SECONDS=n changes it)
+	@SECONDS_EACH="$(or $(SECONDS),60)" scripts/fuzz-smoke.sh $(ARGS)
+
 ## Measure
 
 .PHONY: bench-lag

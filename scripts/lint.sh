@@ -11,6 +11,7 @@ for component in fmt clippy; do
 done
 
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
 scripts/page.sh check

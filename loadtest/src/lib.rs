@@ -6,6 +6,7 @@
 //! - [`events`]: the room's events with the instant each arrived;
 //! - [`call`]: one whole two-party call and its report, which the self-check and the
 //!   `dragoman-loadtest call` command run;
+//! - [`impairment`]: a bad network in virtual time, and [`relay`], the same on a real socket;
 //! - [`wav`] and [`level`]: recordings in and out, and where in them there is sound.
 //!
 //! All audio is 48 kHz, mono, `f32` within -1 to 1, unless a name says otherwise.
@@ -14,10 +15,12 @@ pub mod api;
 pub mod call;
 pub mod caller;
 pub mod events;
+pub mod impairment;
 pub mod level;
 mod microphone;
 mod peer;
 pub mod recording;
+pub mod relay;
 pub mod wav;
 
 /// The sample rate of all audio in this crate, Hz; also Opus's RTP clock (RFC 7587 §4.1).

@@ -1,6 +1,7 @@
 //! `dragoman-loadtest`: headless calls against a running server.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,8 +9,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use loadtest::call::{self, CallError, CallOptions, CallReport, EndOfSpeech, UtteranceReport};
+use loadtest::impairment::Preset;
+use loadtest::relay::Relay;
 use loadtest::wav;
 use signaling::wire::Trace;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Headless callers that speak recordings to a Dragoman server and measure what they hear.
@@ -24,6 +28,25 @@ struct Cli {
 enum Command {
     /// Hold one call between two parties: one speaks a WAV file, the other records.
     Call(CallArguments),
+    /// Relay UDP between clients and a server as a bad network would, until Ctrl-C or
+    /// SIGTERM. Prints a JSON object with its address, and one with what it did in the end.
+    Relay(RelayArguments),
+}
+
+#[derive(Args)]
+struct RelayArguments {
+    /// Address of the server's media port.
+    #[arg(long)]
+    to: SocketAddr,
+    /// UDP port on the loopback interface; 0 takes any.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// What kind of network.
+    #[arg(long, value_enum, default_value_t = Preset::WifiLossy)]
+    preset: Preset,
+    /// The same seed gives the same datagrams the same fate.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -65,8 +88,11 @@ async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("warn,rtc_ice=error,rtc_dtls=error,webrtc=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let Command::Call(arguments) = Cli::parse().command;
-    match run_call(arguments).await {
+    let outcome = match Cli::parse().command {
+        Command::Call(arguments) => run_call(arguments).await,
+        Command::Relay(arguments) => run_relay(&arguments).await,
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing can be done when standard error is closed.
@@ -103,6 +129,34 @@ async fn run_call(arguments: CallArguments) -> anyhow::Result<()> {
     }
     outcome?;
     Ok(())
+}
+
+async fn run_relay(arguments: &RelayArguments) -> anyhow::Result<()> {
+    let conditions = arguments.preset.conditions();
+    let relay = Relay::bind(arguments.port, arguments.to, conditions, arguments.seed)
+        .await
+        .context("the relay's port cannot be had: choose another one")?;
+    let end = asked_to_end()?;
+    print_json(&serde_json::json!({ "event": "ready", "address": relay.address()? }))?;
+    let report = relay.run(end).await.context("the relay broke off")?;
+    print_json(&report)
+}
+
+/// Done at Ctrl-C and when the system asks the program to end.
+fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    })
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(value)?)?;
+    Ok(out.flush()?)
 }
 
 fn print(report: &CallReport, json: bool) -> anyhow::Result<()> {

@@ -348,13 +348,15 @@ pub fn write_wav(path: &Path, samples: &[f32], rate_hz: u32) -> Result<(), Audio
 }
 
 fn downmix(interleaved: &[f32], channels: usize) -> Vec<f32> {
-    match channels {
-        0 | 1 => interleaved.to_vec(),
-        _ => interleaved
-            .chunks_exact(channels)
-            .map(|frame| frame.iter().sum::<f32>() / channels as f32)
-            .collect(),
-    }
+    let channels = channels.max(1);
+    interleaved
+        .chunks_exact(channels)
+        .map(|frame| {
+            let mean = frame.iter().sum::<f32>() / channels as f32;
+            // A file of floats may hold anything; the resampler bears no infinities.
+            if mean.is_nan() { 0.0 } else { mean.clamp(-1.0, 1.0) }
+        })
+        .collect()
 }
 
 /// Fills as much of `buffer` as the file has.

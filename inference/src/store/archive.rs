@@ -37,6 +37,18 @@ pub(super) fn read_members(
     }
 }
 
+/// Reads the `wanted` members of an archive whole, at most `limit` bytes of each: a door for the
+/// fuzz targets. False when the archive cannot be read or lacks one.
+#[doc(hidden)]
+pub fn read_members_of(path: &Path, package: &Package, wanted: &[&str], limit: u64) -> bool {
+    let mut each = |_: usize, member: &mut dyn Read| {
+        std::io::copy(&mut member.take(limit), &mut std::io::sink())
+            .map(drop)
+            .map_err(|error| broken(path, &error))
+    };
+    read_members(path, package, wanted, &mut each).is_ok()
+}
+
 fn read_zip(
     path: &Path,
     file: File,

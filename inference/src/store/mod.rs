@@ -50,6 +50,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[doc(hidden)]
+pub use archive::read_members_of;
+
 use check::Depth;
 use client::Clients;
 

@@ -22,6 +22,8 @@
 mod config;
 mod decode;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod linear;
 mod mel;

@@ -173,6 +173,32 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
+    fn whatever_floats_a_file_holds_it_reads_as_sound(
+        bits in prop::collection::vec(
+            prop_oneof![any::<u32>(), Just(f32::NAN.to_bits()), Just(f32::INFINITY.to_bits())],
+            2_000..3_000,
+        ),
+        channels in 1u16..3,
+        rate in prop::sample::select(&[8_000, 16_000, 44_100, 48_000][..]),
+    ) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("wild.wav");
+        let spec = hound::WavSpec {
+            channels,
+            sample_rate: rate,
+            bits_per_sample: 32,
+            sample_format: hound::SampleFormat::Float,
+        };
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        for sample in &bits[..bits.len() / 2 * 2] {
+            writer.write_sample(f32::from_bits(*sample)).unwrap();
+        }
+        writer.finalize().unwrap();
+        let samples = read_16k(&path).unwrap();
+        prop_assert!(samples.iter().all(|sample| sample.abs() < 4.0));
+    }
+
+    #[test]
     fn a_damaged_header_never_panics(at in 0usize..60, value in any::<u8>()) {
         let folder = TempDir::new().unwrap();
         let path = wav(&folder, 8_000, 1);

@@ -14,7 +14,7 @@ use clap::Args;
 use inference::store::Store;
 use inference::whisper::{SAMPLE_RATE_HZ, TranscribeOptions, Window};
 use inference::{CancelToken, Language};
-use loadtest::call::{CallError, CallOptions, CallReport};
+use loadtest::call::{CallError, CallOptions, CallReport, UtteranceReport};
 use signaling::ApiKey;
 
 use super::serve::{Bound, runtime};
@@ -180,11 +180,17 @@ fn transcribe_back(
     Ok(words.trim_end().to_owned())
 }
 
+fn progress_of(utterance: &UtteranceReport) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
+    let (transcript, translation) = (text(&utterance.transcript), text(&utterance.translation));
+    format!("{} was understood as {transcript:?} and became {translation:?}", utterance.id)
+}
+
 /// A call in which nothing was heard says how far it came.
 fn explain(error: CallError) -> anyhow::Error {
     let progress = match &error {
         CallError::NothingHeard { report, .. } => {
-            report.utterances.iter().map(|utterance| format!("{utterance:?}")).collect()
+            report.utterances.iter().map(progress_of).collect()
         }
         _ => Vec::new(),
     };

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from harness import recogniser
 from harness.events import Event, EventStream
-from harness.peer import PacketLog, Peer
+from harness.peer import Answerer, PacketLog, Peer
 from harness.prompts import Prompt
 from harness.server import Api, Server
 
@@ -129,8 +129,15 @@ class Call:
         return lags
 
 
-async def hold(server: Server, prompts: Sequence[Prompt], *, original_gain: float = 0.0) -> Call:
-    """Speaks the prompts one after the other, each after the one before was interpreted."""
+async def hold(
+    server: Server,
+    prompts: Sequence[Prompt],
+    *,
+    original_gain: float = 0.0,
+    route: Callable[[Answerer], Answerer] = lambda answerer: answerer,
+) -> Call:
+    """Speaks the prompts one after the other, each after the one before was interpreted. `route`
+    may lead both peers another way to the server."""
     source, target = prompts[0].language, prompts[0].reference_language
     canary = Canary()
     async with Api(server) as api, Peer() as speaker, Peer() as listener:
@@ -138,8 +145,8 @@ async def hold(server: Server, prompts: Sequence[Prompt], *, original_gain: floa
         speaker_token = await api.token(room, "speaker", source)
         listener_token = await api.token(room, "listener", target)
         async with api.events(room, listener_token) as events:
-            await speaker.connect(api.answerer(room, speaker_token))
-            await listener.connect(api.answerer(room, listener_token))
+            await speaker.connect(route(api.answerer(room, speaker_token)))
+            await listener.connect(route(api.answerer(room, listener_token)))
             await asyncio.sleep(PAUSE_S)
             starts = [await _take_turn(speaker, listener, events, prompt) for prompt in prompts]
             told = list(events.events)

@@ -32,7 +32,7 @@ def program() -> Path:
     return Path(os.environ.get("CARGO_TARGET_DIR") or cache / "target") / "release" / "dragoman"
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In the child: asks Linux to end it when the tests die without saying so."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
@@ -56,7 +56,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log_file,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         threading.Thread(target=self._read_lines, daemon=True).start()

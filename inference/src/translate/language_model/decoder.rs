@@ -17,6 +17,9 @@ use super::linear::Linear;
 use super::math::{self, Rotary};
 use super::workers::Workers;
 
+/// No model has wider heads (Qwen2's have 64 or 128); the rotary tables grow with them.
+const LARGEST_HEAD: usize = 1024;
+
 /// Shapes and constants, as the GGUF's metadata gives them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecoderConfig {
@@ -48,8 +51,15 @@ impl DecoderConfig {
         if heads == 0 || kv_heads == 0 || heads % kv_heads != 0 || width % (2 * heads) != 0 {
             candle_core::bail!("{heads} heads over {kv_heads} do not divide a width of {width}");
         }
+        if width == 0 || width / heads > LARGEST_HEAD {
+            candle_core::bail!("{heads} heads of a width of {width} are no model's");
+        }
+        let layers = metadata.count("qwen2.block_count")?;
+        if layers == 0 {
+            candle_core::bail!("the model has no blocks");
+        }
         Ok(Self {
-            layers: metadata.count("qwen2.block_count")?,
+            layers,
             width,
             heads,
             kv_heads,

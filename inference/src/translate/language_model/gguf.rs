@@ -1,7 +1,140 @@
-//! Typed reading of a GGUF file's metadata, with errors that name the key.
+//! Reading of a GGUF file: typed metadata with errors that name the key, and the checks that
+//! candle's reader leaves to whoever calls it.
+
+use std::io::{Read, Seek, SeekFrom};
 
 use candle_core::Result;
 use candle_core::quantized::gguf_file::{Content, Value};
+
+/// Metadata key of the multiple at which tensors begin.
+const ALIGNMENT: &str = "general.alignment";
+/// Longest key that the format allows.
+const LONGEST_KEY: u64 = 65_535;
+/// Arrays within arrays; real files have none.
+const MAX_DEPTH: usize = 4;
+
+/// Reads what comes before the tensors.
+///
+/// # Errors
+/// The file is no GGUF, is cut short, or states sizes that no file can have.
+pub(super) fn read_content<R: Read + Seek>(reader: &mut R) -> Result<Content> {
+    check_alignment(reader)?;
+    reader.rewind()?;
+    let content = Content::read(reader)?;
+    for (name, tensor) in &content.tensor_infos {
+        let elements = tensor.shape.dims().iter().try_fold(1usize, |product, &dimension| {
+            // An empty dimension must not hide the product of the others.
+            product.checked_mul(dimension.max(1))
+        });
+        let bytes = elements.and_then(|count| count.checked_mul(tensor.ggml_dtype.type_size()));
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+            candle_core::bail!("tensor {name} of shape {:?} is larger than memory", tensor.shape);
+        }
+    }
+    Ok(content)
+}
+
+/// Candle rounds offsets up to a multiple of the alignment that the file states, which must not be
+/// zero. Everything else that is odd here is left for candle to name.
+fn check_alignment<R: Read + Seek>(reader: &mut R) -> Result<()> {
+    let mut walk = Walk { reader, wide: true };
+    let _magic: [u8; 4] = walk.bytes()?;
+    walk.wide = u32::from_le_bytes(walk.bytes()?) > 1;
+    let _tensors = walk.length()?;
+    let pairs = walk.length()?;
+    for _ in 0..pairs {
+        let length = walk.length()?;
+        if length > LONGEST_KEY {
+            candle_core::bail!("a metadata key claims {length} bytes");
+        }
+        let mut key = vec![0; length as usize];
+        walk.reader.read_exact(&mut key)?;
+        let kind = u32::from_le_bytes(walk.bytes()?);
+        let is_padding = |byte: &u8| *byte == 0;
+        let end = key.len() - key.iter().rev().take_while(|byte| is_padding(byte)).count();
+        if key[..end] == *ALIGNMENT.as_bytes() && width(kind).is_some() {
+            let mut value = [0; 8];
+            let bytes = &mut value[..width(kind).unwrap_or(8)];
+            walk.reader.read_exact(bytes)?;
+            if bytes.iter().all(is_padding) {
+                candle_core::bail!("metadata key {ALIGNMENT} is zero");
+            }
+        } else {
+            walk.skip_value(kind, 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a value of fixed size, by the format's numbers of types.
+fn width(kind: u32) -> Option<usize> {
+    match kind {
+        0 | 1 | 7 => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
+}
+
+/// Walks over metadata without keeping it.
+struct Walk<'a, R> {
+    reader: &'a mut R,
+    /// Whether lengths have 64 bits, as they do from version 2 on.
+    wide: bool,
+}
+
+impl<R: Read + Seek> Walk<'_, R> {
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.reader.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn length(&mut self) -> Result<u64> {
+        Ok(if self.wide {
+            u64::from_le_bytes(self.bytes()?)
+        } else {
+            u32::from_le_bytes(self.bytes()?).into()
+        })
+    }
+
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        // A buffered reader forgets its buffer when it seeks, and a vocabulary is many short strings.
+        let mut scratch = [0; 256];
+        if let Some(short) = usize::try_from(bytes).ok().and_then(|len| scratch.get_mut(..len)) {
+            self.reader.read_exact(short)?;
+            return Ok(());
+        }
+        let Ok(bytes) = i64::try_from(bytes) else {
+            candle_core::bail!("a metadata value claims {bytes} bytes");
+        };
+        self.reader.seek(SeekFrom::Current(bytes))?;
+        Ok(())
+    }
+
+    fn skip_value(&mut self, kind: u32, depth: usize) -> Result<()> {
+        if let Some(width) = width(kind) {
+            return self.skip(width as u64);
+        }
+        match kind {
+            8 => {
+                let length = self.length()?;
+                self.skip(length)
+            }
+            9 if depth < MAX_DEPTH => {
+                let kind = u32::from_le_bytes(self.bytes()?);
+                let count = self.length()?;
+                if let Some(width) = width(kind) {
+                    return self.skip(count.saturating_mul(width as u64));
+                }
+                (0..count).try_for_each(|_| self.skip_value(kind, depth + 1))
+            }
+            9 => candle_core::bail!("metadata holds arrays {depth} deep"),
+            _ => candle_core::bail!("metadata holds a value of the unknown type {kind}"),
+        }
+    }
+}
 
 /// The key-value part of a GGUF file.
 pub(super) struct Metadata<'a>(pub(super) &'a Content);
@@ -30,5 +163,72 @@ impl Metadata<'_> {
             candle_core::bail!("metadata key {key} holds {count}, more than any model has");
         }
         Ok(count as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(value: &str) -> Vec<u8> {
+        [&(value.len() as u64).to_le_bytes()[..], value.as_bytes()].concat()
+    }
+
+    /// A file of version 3 with one pair of a `u32`, and one f32 tensor.
+    fn file(key: &str, value: u32, shape: &[u64]) -> Vec<u8> {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend([1u64.to_le_bytes(), 1u64.to_le_bytes()].concat());
+        bytes.extend(text(key));
+        bytes.extend([4u32.to_le_bytes(), value.to_le_bytes()].concat());
+        bytes.extend(text("tensor"));
+        bytes.extend((shape.len() as u32).to_le_bytes());
+        shape.iter().for_each(|dimension| bytes.extend(dimension.to_le_bytes()));
+        bytes.extend([0; 4]);
+        bytes.extend(0u64.to_le_bytes());
+        bytes.resize(bytes.len().next_multiple_of(32) + 64, 0);
+        bytes
+    }
+
+    fn refusal(bytes: Vec<u8>) -> String {
+        match read_content(&mut Cursor::new(bytes)) {
+            Ok(_) => panic!("it was accepted"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_alignment_of_zero_is_refused_and_another_is_taken() {
+        assert!(refusal(file(ALIGNMENT, 0, &[2])).contains("general.alignment is zero"));
+        // Candle drops zeros at the end of a key.
+        assert!(refusal(file("general.alignment\0", 0, &[2])).contains("is zero"));
+        assert!(read_content(&mut Cursor::new(file(ALIGNMENT, 32, &[2]))).is_ok());
+        assert!(read_content(&mut Cursor::new(file("other", 0, &[2]))).is_ok());
+    }
+
+    #[test]
+    fn a_shape_whose_product_overflows_is_refused() {
+        for shape in [&[1 << 40, 1 << 40][..], &[1 << 62, 1 << 2], &[0, 1 << 40, 1 << 40]] {
+            assert!(refusal(file("other", 0, shape)).contains("larger than memory"), "{shape:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_it_panic(
+            damage in prop::collection::vec((0usize..300, any::<u8>()), 0..6),
+            cut in 0usize..300,
+        ) {
+            let mut bytes = file(ALIGNMENT, 32, &[2, 2]);
+            for (at, value) in damage {
+                let at = at % bytes.len();
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.max(1));
+            let _ = read_content(&mut Cursor::new(bytes));
+        }
     }
 }

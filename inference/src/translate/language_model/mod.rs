@@ -22,11 +22,10 @@ mod workers;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read, Seek};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use candle_core::quantized::gguf_file::Content;
 use parking_lot::Mutex;
 
 use crate::{CancelToken, Language};
@@ -122,13 +121,20 @@ impl LanguageModel {
         let path = &config.path;
         let file =
             File::open(path).map_err(|source| LoadError::Open { path: path.clone(), source })?;
-        Self::read(file, config)
+        Self::read(BufReader::new(file), config)
             .map_err(|source| LoadError::Unusable { path: path.clone(), source })
     }
 
-    fn read(file: File, config: &LanguageModelConfig) -> candle_core::Result<Self> {
-        let mut reader = BufReader::new(file);
-        let content = Content::read(&mut reader)?;
+    /// Reads the model from anything that can be read; the configuration's path is not looked at.
+    ///
+    /// # Errors
+    /// What makes the file unusable.
+    #[doc(hidden)]
+    pub fn read<R: Read + Seek>(
+        mut reader: R,
+        config: &LanguageModelConfig,
+    ) -> candle_core::Result<Self> {
+        let content = gguf::read_content(&mut reader)?;
         let vocabulary = Vocabulary::from_gguf(&content)?;
         let decoder = Decoder::read(&content, &mut reader, config.max_context, config.threads)?;
         Ok(Self {

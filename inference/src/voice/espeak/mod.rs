@@ -15,6 +15,8 @@ use super::{SpeakRequest, Voice, VoiceError, VoiceInfo, text};
 use crate::Language;
 
 pub use wav::WavError;
+#[doc(hidden)]
+pub use wav::read_head as read_wav_head;
 
 pub(super) const PROGRAM: &str = "espeak-ng";
 const ENGINE: &str = "espeak-ng";

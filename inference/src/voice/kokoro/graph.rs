@@ -75,7 +75,10 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     graph.value_info.clear();
     model.graph = Some(graph);
     let front = model.write_buf().map_err(GraphError::Unreadable)?;
-    Ok(SplitModel { front, styles, vocoder })
+    match vocoder.misfit() {
+        Some(part) => Err(GraphError::Unexpected(format!("the vocoder's {part}"))),
+        None => Ok(SplitModel { front, styles, vocoder }),
+    }
 }
 
 /// Whether the outermost fields of a protobuf message end where the file does; the parser takes a

@@ -112,6 +112,26 @@ pub struct Kokoro {
     statistics: Mutex<HashMap<String, Statistics>>,
 }
 
+/// Takes a model file apart and prepares the half that is ours: a door for the fuzz targets.
+///
+/// # Errors
+/// The file is not the graph that this engine knows.
+#[doc(hidden)]
+pub fn read_graph(file: &[u8]) -> Result<(), GraphError> {
+    let split = graph::split(file)?;
+    Vocoder::new(&split.vocoder);
+    Ok(())
+}
+
+/// Reads a vocabulary file: a door for the fuzz targets.
+///
+/// # Errors
+/// The file is no vocabulary of the model's.
+#[doc(hidden)]
+pub fn read_vocabulary(json: &[u8]) -> Result<(), VocabularyError> {
+    Vocabulary::parse(json).map(drop)
+}
+
 /// Inputs and outputs of the front half.
 struct FrontNodes {
     tokens: NodeId,

@@ -33,6 +33,8 @@ const NORMALISATIONS: usize = 2 * DILATIONS.len();
 const STAGE_CHANNELS: [usize; 2] = [256, 128];
 /// Layers of a residual block; their first convolutions have these dilations.
 pub(super) const DILATIONS: [usize; 3] = [1, 3, 5];
+/// Longest kernel of a convolution that has one by weight; the signals' margins bear no more.
+const LONGEST_KERNEL: usize = 12;
 /// Parallel residual blocks of a stage.
 const BRANCHES: usize = 3;
 /// Added to the variance in every normalisation.
@@ -62,6 +64,57 @@ pub(super) struct VocoderWeights {
     pub(super) last: ConvWeights,
     /// `[2 * bins, frame]`: the inverse Fourier transform with its window.
     pub(super) inverse_basis: Vec<f32>,
+}
+
+impl VocoderWeights {
+    /// The first part whose shape is not the one that the arithmetic here is written for.
+    pub(super) fn misfit(&self) -> Option<&'static str> {
+        if self.stages.len() != STAGE_CHANNELS.len() {
+            return Some("number of stages");
+        }
+        let inputs = [FEATURES, STAGE_CHANNELS[0]];
+        let mut upsampling = 1;
+        for ((stage, channels), inputs) in self.stages.iter().zip(STAGE_CHANNELS).zip(inputs) {
+            let [_, _, kernel] = stage.upsample.shape;
+            upsampling *= kernel / 2;
+            if stage.upsample.shape != [inputs, channels, kernel / 2 * 2] {
+                return Some("upsampling convolution");
+            }
+            if !is_dense(&stage.source, channels, SOURCE_CHANNELS) {
+                return Some("source convolution");
+            }
+            let mut blocks = stage.blocks.iter().chain([&stage.source_block]);
+            if stage.blocks.len() != BRANCHES || !blocks.all(|block| block.fits(channels)) {
+                return Some("residual block");
+            }
+        }
+        if upsampling != UPSAMPLING {
+            return Some("upsampling");
+        }
+        if !is_dense(&self.last, SOURCE_CHANNELS, STAGE_CHANNELS[1]) {
+            return Some("last convolution");
+        }
+        (self.inverse_basis.len() != SOURCE_CHANNELS * FRAME).then_some("inverse transform")
+    }
+}
+
+/// Whether a convolution of any sensible kernel maps so many channels to so many.
+fn is_dense(weights: &ConvWeights, outputs: usize, inputs: usize) -> bool {
+    let [_, _, kernel] = weights.shape;
+    weights.shape == [outputs, inputs, kernel]
+        && kernel <= LONGEST_KERNEL
+        && weights.bias.len() == outputs
+}
+
+impl ResidualWeights {
+    fn fits(&self, channels: usize) -> bool {
+        self.convolutions.len() == NORMALISATIONS
+            && self.frequencies.len() == NORMALISATIONS
+            && self.frequencies.iter().all(|frequencies| frequencies.len() == channels)
+            && self.convolutions.iter().all(|weights| {
+                is_dense(weights, channels, channels) && !weights.shape[2].is_multiple_of(2)
+            })
+    }
 }
 
 /// Scale and shift of each normalisation of a residual block: six vectors of `2 * channels`, the
@@ -399,4 +452,71 @@ fn add_shifted(signal: &mut Signal, other: &Signal, shift: usize) {
             *value += addend.get(index.abs_diff(shift)).copied().unwrap_or_default();
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn convolution(shape: [usize; 3], bias: usize) -> ConvWeights {
+        ConvWeights { values: vec![0.1; shape.iter().product()], shape, bias: vec![0.0; bias] }
+    }
+
+    fn residual(channels: usize) -> ResidualWeights {
+        ResidualWeights {
+            convolutions: (0..NORMALISATIONS)
+                .map(|_| convolution([channels, channels, 3], channels))
+                .collect(),
+            frequencies: vec![vec![1.0; channels]; NORMALISATIONS],
+        }
+    }
+
+    fn weights() -> VocoderWeights {
+        let stages = STAGE_CHANNELS.iter().zip([(FEATURES, 20), (STAGE_CHANNELS[0], 12)]);
+        VocoderWeights {
+            stages: stages
+                .map(|(&channels, (inputs, kernel))| StageWeights {
+                    upsample: convolution([inputs, channels, kernel], channels),
+                    source: convolution([channels, SOURCE_CHANNELS, 1], channels),
+                    source_stride: 1,
+                    source_padding: 0,
+                    source_block: residual(channels),
+                    blocks: (0..BRANCHES).map(|_| residual(channels)).collect(),
+                })
+                .collect(),
+            last: convolution([SOURCE_CHANNELS, STAGE_CHANNELS[1], 7], SOURCE_CHANNELS),
+            inverse_basis: vec![0.0; SOURCE_CHANNELS * FRAME],
+        }
+    }
+
+    #[test]
+    fn every_part_of_another_shape_is_named_before_it_is_used() {
+        assert_eq!(weights().misfit(), None);
+        let damaged = |damage: fn(&mut VocoderWeights)| {
+            let mut weights = weights();
+            damage(&mut weights);
+            weights.misfit()
+        };
+        let block = "residual block";
+        assert_eq!(
+            damaged(|weights| {
+                weights.stages[1].blocks[0].convolutions[2] = convolution([128, 64, 3], 128);
+            }),
+            Some(block)
+        );
+        assert_eq!(
+            damaged(|weights| {
+                weights.stages[0].source_block.convolutions[0] = convolution([256, 256, 13], 256);
+            }),
+            Some(block)
+        );
+        assert_eq!(damaged(|weights| weights.stages[0].blocks.truncate(1)), Some(block));
+        assert_eq!(damaged(|weights| weights.last.bias.truncate(1)), Some("last convolution"));
+        assert_eq!(
+            damaged(|weights| weights.stages[0].source.shape = [256, 21, 1]),
+            Some("source convolution")
+        );
+        assert_eq!(damaged(|weights| weights.stages[1].upsample.shape[2] = 14), Some("upsampling"));
+        assert_eq!(damaged(|weights| weights.inverse_basis.truncate(1)), Some("inverse transform"));
+    }
 }

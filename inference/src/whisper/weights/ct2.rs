@@ -86,6 +86,11 @@ impl<F: Read + Seek> Ct2File<F> {
         &self.path
     }
 
+    /// Names of all variables, aliases among them.
+    pub fn names(&self) -> Vec<String> {
+        self.variables.keys().cloned().collect()
+    }
+
     /// Shape of a variable, if there is one of this name.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.variables.get(name).map(|variable| variable.shape.clone())
