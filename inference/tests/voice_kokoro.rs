@@ -229,6 +229,8 @@ fn all_voices_are_there_by_name_and_an_unknown_one_is_an_error() {
     let bella = KOKORO.synthesise(&utterance.tokens, "af_bella", 1.0).expect("another voice");
     assert!(level(&bella) > 0.01);
 
+    KOKORO.prepare(Language::EN, Some("af_bella")).expect("prepared");
+    assert!(KOKORO.prepare(Language::EN, Some("nobody")).is_err());
     let mut wrong = request("en", "Hello");
     wrong.voice = Some("nobody".to_owned());
     let error =

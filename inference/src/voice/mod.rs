@@ -96,6 +96,16 @@ pub trait Voice: Send + Sync {
     /// The voices that can be named in a request.
     fn voices(&self) -> Vec<VoiceInfo>;
 
+    /// Does what the first request for a voice (`None`: the language's own) would have to wait for.
+    /// May take some seconds, or nothing when it was done before.
+    ///
+    /// # Errors
+    /// See [`VoiceError`].
+    fn prepare(&self, language: Language, voice: Option<&str>) -> Result<(), VoiceError> {
+        let _ = (language, voice);
+        Ok(())
+    }
+
     /// Speaks the text. `on_chunk` receives mono samples at [`sample_rate_hz`](Self::sample_rate_hz)
     /// in order, the first as early as the engine can; `Break` ends the synthesis without an error.
     ///

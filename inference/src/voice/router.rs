@@ -55,6 +55,16 @@ impl VoiceSet {
         self.engines.iter().flat_map(|engine| engine.voices()).collect()
     }
 
+    /// Does what the first request for a voice (`None`: the language's own) would have to wait for.
+    /// What fails here is told by the request itself.
+    pub fn prepare(&self, language: Language, voice: Option<&str>) {
+        for engine in self.engines.iter().filter(|engine| engine.supports(language)) {
+            if let Err(error) = engine.prepare(language, voice) {
+                tracing::debug!(engine = engine.name(), %error, %language, "not prepared");
+            }
+        }
+    }
+
     /// Speaks with the first engine that can; a voice that is named puts its engine first. Returns
     /// the name of the engine that spoke.
     ///

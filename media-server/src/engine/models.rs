@@ -277,8 +277,7 @@ fn discover_apertium(directions: &[Direction]) -> Option<Arc<dyn Translator>> {
 fn warm_up_voices(voices: &VoiceSet, directions: &[Direction]) {
     for direction in directions {
         let request = SpeakRequest {
-            // Long enough to be spoken in several pieces.
-            text: "1 2 3 4 5 6 7 8 9 10.".to_owned(),
+            text: "1, 2, 3.".to_owned(),
             language: direction.to,
             voice: None,
             speed: 1.0,
@@ -287,5 +286,6 @@ fn warm_up_voices(voices: &VoiceSet, directions: &[Direction]) {
         if let Err(error) = voices.speak(&request, &mut |_| ControlFlow::Continue(())) {
             tracing::warn!(%error, language = %direction.to, "the voice did not speak");
         }
+        voices.prepare(direction.to, None);
     }
 }

@@ -71,11 +71,18 @@ impl House for Rooms {
 
     async fn connect(&self, caller: Caller, offer_sdp: String) -> Result<NewSession, HouseError> {
         let shared = Arc::clone(&self.shared);
+        let (hear, voice) = (caller.hear.parse::<Language>(), caller.voice.clone());
         // Judging the offer and making the answer takes a millisecond or two of computing, which
         // does not belong on the threads that move HTTP.
-        tokio::task::spawn_blocking(move || shared.connect(&caller, offer_sdp))
+        let session = tokio::task::spawn_blocking(move || shared.connect(&caller, offer_sdp))
             .await
-            .map_err(|error| HouseError::Internal(format!("connecting panicked: {error}")))?
+            .map_err(|error| HouseError::Internal(format!("connecting panicked: {error}")))??;
+        if let Ok(hear) = hear {
+            let models = Arc::clone(&self.shared.models);
+            // Nobody waits for it: it is done before anything can have been said.
+            tokio::task::spawn_blocking(move || models.voices.prepare(hear, voice.as_deref()));
+        }
+        Ok(session)
     }
 
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError> {

@@ -452,6 +452,11 @@ impl Voice for Kokoro {
             .collect()
     }
 
+    fn prepare(&self, language: Language, voice: Option<&str>) -> Result<(), VoiceError> {
+        let voice = voice.unwrap_or(dialect(language)?.default_voice);
+        self.statistics_of(voice).map(|_| ())
+    }
+
     fn speak(
         &self,
         request: &SpeakRequest,
