@@ -1,0 +1,91 @@
+"""Whoever speaks while they hear an interpretation hears it more softly."""
+
+import asyncio
+
+import numpy as np
+
+from harness import prompts
+from harness.peer import SAMPLE_RATE, Peer, rtp_after
+from harness.server import Api
+
+# Speech of this length is interpreted long enough to talk into.
+LONG_S = 5.0
+WINDOW = SAMPLE_RATE // 5
+# The configured gain is 0.35; a codec and a window that begins early leave it between these.
+SOFTER = (0.2, 0.55)
+AS_LOUD = (0.8, 1.25)
+QUIET_S = 1.5
+TIMEOUT_S = 60
+
+
+def levels(samples: np.ndarray) -> np.ndarray:
+    """Root mean square of each window."""
+    windows = samples[: len(samples) // WINDOW * WINDOW].astype(np.float64).reshape(-1, WINDOW)
+    return np.sqrt((windows**2).mean(axis=1))
+
+
+async def talk(server, said: prompts.Prompt, answer: prompts.Prompt):
+    """The same sentence twice; the second time its listener speaks as soon as they hear it. Gives
+    both interpretations as they were heard, and where in the second the listener's own speech was
+    noticed."""
+    heard, texts = [], []
+    async with Api(server) as api, Peer() as speaker, Peer() as listener:
+        room = await api.create_room(["en", "es"], original_gain=0.0)
+        speaker_token = await api.token(room, "speaker", "en")
+        listener_token = await api.token(room, "listener", "es")
+        async with api.events(room, listener_token) as events:
+            await speaker.connect(api.answerer(room, speaker_token))
+            await listener.connect(api.answerer(room, listener_token))
+            for interrupts in (False, True):
+                before = len(events.events)
+                await speaker.say(said.samples())
+                spoken = await events.wait_for(
+                    lambda event: event.type == "utterance.spoken"
+                    and event["listener"] == "listener",
+                    after=before,
+                    timeout_s=TIMEOUT_S,
+                )
+                if interrupts:
+                    await listener.say(answer.samples())
+                await listener.hear_out(quiet_s=QUIET_S, timeout_s=TIMEOUT_S)
+                told = events.events[before:]
+                heard.append(listener.log.heard(spoken["rtp_timestamp"]))
+                texts.append(
+                    next(
+                        event["text"]
+                        for event in told
+                        if event.type == "utterance.translation" and event["speaker"] == "speaker"
+                    )
+                )
+            noticed = next(
+                event
+                for event in told
+                if event.type == "utterance.started" and event["speaker"] == "listener"
+            )
+            packet = min(
+                listener.log.arrived, key=lambda packet: abs(packet.arrived - noticed.arrived)
+            )
+            await api.delete_room(room)
+    assert texts[0] == texts[1], "the same words are translated the same way"
+    return *heard, rtp_after(packet.rtp_timestamp, spoken["rtp_timestamp"])
+
+
+def test_an_interpretation_goes_down_while_its_listener_speaks(server):
+    said = next(p for p in prompts.pool("en", "es") if p.is_one_breath and p.duration_s > LONG_S)
+    answer = next(p for p in prompts.pool("es", "en") if p.is_one_breath and p.duration_s > 3)
+    alone, interrupted, noticed = asyncio.run(talk(server, said, answer))
+
+    plain, softened = levels(alone), levels(interrupted)
+    count = min(len(plain), len(softened))
+    plain, softened = plain[:count], softened[:count]
+    loud = plain > plain.max() / 4
+    at = noticed // WINDOW
+    windows = np.arange(count)
+    # Loudness needs a few windows to go down and is not judged meanwhile.
+    before, after = loud & (windows < at - 1), loud & (windows > at + 1)
+    assert after.sum() >= 3, f"the interpretation was over before {said.name} could be talked into"
+    ratio = np.median(softened[after] / plain[after])
+    print(f"noticed {noticed / SAMPLE_RATE:.2f} s into it; from then on {ratio:.2f} as loud")
+    assert SOFTER[0] < ratio < SOFTER[1]
+    if before.any():
+        assert AS_LOUD[0] < np.median(softened[before] / plain[before]) < AS_LOUD[1]
