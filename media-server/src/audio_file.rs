@@ -1,6 +1,6 @@
 //! Audio files in and out: whatever people have becomes 16 kHz mono, and speech becomes WAV.
 //!
-//! Containers and codecs are `symphonia`'s (WAV, FLAC, MP3, Ogg Vorbis, MP4 with AAC); Opus in Ogg
+//! Containers and codecs are `symphonia`'s (WAV, FLAC, MP3, Ogg Vorbis); Opus in Ogg
 //! is taken apart by `symphonia` and decoded by `opus`. A file is read block by block, so an hour
 //! of speech needs no more memory than a second.
 
@@ -43,7 +43,7 @@ pub enum AudioFileError {
     Empty(PathBuf),
     /// The file is not audio, or not of a kind that is read here: convert it to WAV or FLAC.
     #[error(
-        "{path} is no audio file that is known here: it begins with {begins}; give wav, flac, mp3, ogg or m4a"
+        "{path} is no audio file that is known here: it begins with {begins}; give wav, flac, mp3 or ogg"
     )]
     NotAudio {
         /// Which file.
