@@ -124,29 +124,6 @@ fn a_truncated_model_is_refused() {
     }
 }
 
-/// `cargo test --release -p inference --test vad_parity -- --ignored --nocapture` prints the cost
-/// of a step.
-#[test]
-#[ignore = "a measurement, not a test"]
-fn cost_of_a_step() {
-    let samples = floats(&pcm(&models().join("sample-jfk/jfk.wav")));
-    let mut stream = vad().stream();
-    let mut costs: Vec<f64> = samples
-        .as_chunks::<CHUNK_SAMPLES>()
-        .0
-        .iter()
-        .cycle()
-        .take(5_000)
-        .map(|chunk| {
-            let start = std::time::Instant::now();
-            std::hint::black_box(stream.step(chunk));
-            start.elapsed().as_secs_f64() * 1e6
-        })
-        .collect();
-    costs.sort_by(f64::total_cmp);
-    eprintln!("µs per chunk of 32 ms: least {:.1}, median {:.1}", costs[0], costs[2_500]);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 

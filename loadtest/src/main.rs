@@ -220,18 +220,12 @@ fn print_utterance(
 }
 
 fn stages(trace: &Trace) -> String {
-    let stages = [
-        ("speech", Some(trace.speech_ms)),
-        ("endpoint", trace.endpoint_ms),
-        ("queue", trace.queue_ms),
-        ("transcribe", trace.transcribe_ms),
-        ("translate", trace.translate_ms),
-        ("speak", trace.speak_ms),
-        ("playout", trace.playout_ms),
-        ("lag", trace.lag_ms),
-    ];
-    let known: Vec<String> =
-        stages.iter().filter_map(|(name, ms)| Some(format!("{name} {:.0} ms", (*ms)?))).collect();
+    let known: Vec<String> = [("speech", Some(trace.speech_ms))]
+        .into_iter()
+        .chain(trace.stages())
+        .chain([("lag", trace.lag_ms)])
+        .filter_map(|(name, ms)| Some(format!("{name} {:.0} ms", ms?)))
+        .collect();
     known.join(", ")
 }
 

@@ -83,15 +83,7 @@ fn seconds() -> Histogram {
 impl Metrics {
     /// The first packet of an utterance left for a listener.
     pub fn spoken(&self, trace: &Trace) {
-        let stages = [
-            ("endpoint", trace.endpoint_ms),
-            ("queue", trace.queue_ms),
-            ("transcribe", trace.transcribe_ms),
-            ("translate", trace.translate_ms),
-            ("speak", trace.speak_ms),
-            ("playout", trace.playout_ms),
-        ];
-        for (stage, ms) in stages {
+        for (stage, ms) in trace.stages() {
             if let Some(ms) = ms {
                 self.stages.get_or_create(&[("stage", stage)]).observe(ms / 1000.0);
             }

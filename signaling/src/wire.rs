@@ -339,6 +339,21 @@ pub struct Trace {
     pub speak_total_ms: Option<f64>,
 }
 
+impl Trace {
+    /// The stages that follow each other without gaps, by name: milliseconds, as far as they happened.
+    #[must_use]
+    pub fn stages(&self) -> [(&'static str, Option<f64>); 6] {
+        [
+            ("endpoint", self.endpoint_ms),
+            ("queue", self.queue_ms),
+            ("transcribe", self.transcribe_ms),
+            ("translate", self.translate_ms),
+            ("speak", self.speak_ms),
+            ("playout", self.playout_ms),
+        ]
+    }
+}
+
 /// Answer of `GET /v1/languages`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LanguageInfo {

@@ -80,6 +80,21 @@ impl Loader<'_> {
         Ok(Linear::new(weight, bias, width, self.precision)?)
     }
 
+    /// What comes before a layer's self-attention (norm, then queries, keys and values at once) and
+    /// the projection after it.
+    fn self_attention(
+        &mut self,
+        layer: &str,
+        heads: usize,
+    ) -> std::result::Result<(Norm, Linear, Linear), WhisperError> {
+        let width = self.dimensions.width;
+        Ok((
+            self.norm(&format!("{layer}/self_attention/layer_norm"))?,
+            self.queries(&format!("{layer}/self_attention/linear_0"), 3 * width, heads)?,
+            self.linear(&format!("{layer}/self_attention/linear_1"), width, width)?,
+        ))
+    }
+
     fn norm(&mut self, name: &str) -> std::result::Result<Norm, WhisperError> {
         let width = self.dimensions.width;
         let gamma = self.weights.read_shaped(&format!("{name}/gamma"), &[width])?;

@@ -420,16 +420,11 @@ impl Utterance {
         if let Some(translation) = &self.translation {
             print_line(&format!("    → {translation}"));
         }
-        let stages = [
-            ("pause", self.trace.endpoint_ms),
-            ("queue", self.trace.queue_ms),
-            ("transcribe", self.trace.transcribe_ms),
-            ("translate", self.trace.translate_ms),
-            ("speak", self.trace.speak_ms),
-            ("lag", self.trace.lag_ms),
-        ];
-        let stages: Vec<String> = stages
-            .iter()
+        let stages: Vec<String> = self
+            .trace
+            .stages()
+            .into_iter()
+            .chain([("lag", self.trace.lag_ms)])
             .filter_map(|(name, stage)| stage.map(|stage| format!("{name} {stage:.0} ms")))
             .collect();
         print_line(&format!("    {}", stages.join(" · ")));

@@ -216,17 +216,10 @@ impl Outcome {
                 print_line(&format!("  dropped      {dropped}"));
             }
             if let Some(trace) = &utterance.trace {
-                let stages = [
-                    ("pause", trace.endpoint_ms),
-                    ("queue", trace.queue_ms),
-                    ("transcribe", trace.transcribe_ms),
-                    ("translate", trace.translate_ms),
-                    ("speak", trace.speak_ms),
-                    ("play", trace.playout_ms),
-                ];
-                let stages: Vec<String> = stages
-                    .iter()
-                    .filter_map(|(name, stage)| Some(format!("{name} {:.0}", (*stage)?)))
+                let stages: Vec<String> = trace
+                    .stages()
+                    .into_iter()
+                    .filter_map(|(name, stage)| Some(format!("{name} {:.0}", stage?)))
                     .collect();
                 let lag = trace.lag_ms.map_or("none".to_owned(), |lag| format!("{lag:.0} ms"));
                 print_line(&format!("  lag          {lag} = {} ms", stages.join(" + ")));

@@ -79,14 +79,11 @@ impl Decoder {
         let mut layers = Vec::with_capacity(dimensions.decoder_layers);
         for index in 0..dimensions.decoder_layers {
             let layer = format!("decoder/layer_{index}");
+            let (norm, qkv, out) = loader.self_attention(&layer, heads)?;
             layers.push(Layer {
-                norm: loader.norm(&format!("{layer}/self_attention/layer_norm"))?,
-                qkv: loader.queries(
-                    &format!("{layer}/self_attention/linear_0"),
-                    3 * width,
-                    heads,
-                )?,
-                out: loader.linear(&format!("{layer}/self_attention/linear_1"), width, width)?,
+                norm,
+                qkv,
+                out,
                 cross_norm: loader.norm(&format!("{layer}/attention/layer_norm"))?,
                 cross_query: loader.queries(
                     &format!("{layer}/attention/linear_0"),

@@ -55,14 +55,11 @@ impl Encoder {
         let mut layers = Vec::with_capacity(dimensions.encoder_layers);
         for index in 0..dimensions.encoder_layers {
             let layer = format!("encoder/layer_{index}");
+            let (norm, qkv, out) = loader.self_attention(&layer, heads)?;
             layers.push(Layer {
-                norm: loader.norm(&format!("{layer}/self_attention/layer_norm"))?,
-                qkv: loader.queries(
-                    &format!("{layer}/self_attention/linear_0"),
-                    3 * width,
-                    heads,
-                )?,
-                out: loader.linear(&format!("{layer}/self_attention/linear_1"), width, width)?,
+                norm,
+                qkv,
+                out,
                 heads,
                 feed_forward: loader.feed_forward(&layer)?,
             });
