@@ -1,5 +1,6 @@
 //! `dragoman serve`: the API, the page and the media plane.
 
+use std::collections::BTreeSet;
 use std::future::IntoFuture as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -175,7 +176,7 @@ struct Ready {
     event: &'static str,
     http: String,
     admin: String,
-    udp_ports: Vec<u16>,
+    udp_ports: BTreeSet<u16>,
     api_key: String,
     #[serde(skip)]
     invented: bool,
@@ -205,7 +206,8 @@ impl Ready {
             println!("{line}");
             return Ok(());
         }
-        println!("\nDragoman serves {} (media on UDP {:?}).", self.http, self.udp_ports);
+        let ports: Vec<String> = self.udp_ports.iter().map(ToString::to_string).collect();
+        println!("\nDragoman serves {} (media on UDP {}).", self.http, ports.join(", "));
         println!("Metrics for the operator: {}/metrics", self.admin);
         if self.invented {
             println!("Development key, for this run only: {}", self.api_key);
