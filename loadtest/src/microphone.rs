@@ -35,12 +35,17 @@ pub struct SpokenSpan {
 }
 
 impl SpokenSpan {
-    /// How far into the speech the sample with this RTP timestamp ends. `None` before its beginning.
+    /// How far into the speech the sample with this RTP timestamp ends. `None` for a timestamp that
+    /// belongs to something else: before the speech begins, or more than a second after its end.
     #[must_use]
     pub fn offset_of(&self, rtp_timestamp: u32) -> Option<Duration> {
         // The counter wraps (RFC 3550 §5.1): distances are taken in its own arithmetic.
         let samples = rtp_timestamp.wrapping_sub(self.first_rtp_timestamp).cast_signed();
         let samples = u32::try_from(samples).ok()?;
+        let end = u32::try_from(self.packets.len() * FRAME).ok()?;
+        if samples >= end + SAMPLE_RATE {
+            return None;
+        }
         Some(Duration::from_secs_f64(f64::from(samples + 1) / f64::from(SAMPLE_RATE)))
     }
 
@@ -210,5 +215,9 @@ mod tests {
         assert_eq!(span.offset_of(u32::MAX - 10), None);
         assert_eq!(span.offset_of(u32::MAX - 9), Some(Duration::from_secs_f64(1.0 / 48_000.0)));
         assert_eq!(span.offset_of(47_989), Some(Duration::from_secs(1)));
+        // One packet, and the second after it.
+        assert_eq!(span.offset_of(48_949), Some(Duration::from_millis(1020)));
+        assert_eq!(span.offset_of(48_950), None);
+        assert_eq!(span.offset_of(1 << 31), None);
     }
 }

@@ -63,7 +63,8 @@ async fn a_call_is_heard_reported_and_cleaned_up() {
     assert_eq!(utterance.transcript.as_deref(), Some("hello"));
     assert_eq!(utterance.translation.as_deref(), Some("hola"));
     assert_eq!(utterance.translator.as_deref(), Some("tone"));
-    assert!((report.last_voiced_ms - 1000.0).abs() < 15.0, "{}", report.last_voiced_ms);
+    // Whole packets are heard: the one in which the tone ends, and what the codec smears of it.
+    assert!((report.last_voiced_ms - 1000.0).abs() <= 40.0, "{}", report.last_voiced_ms);
     // Half a second of tone in silence.
     assert!((400.0..=700.0).contains(&report.heard.sounding_ms), "{:?}", report.heard);
     assert_eq!(report.heard.lost, 0);
@@ -76,7 +77,7 @@ async fn a_call_is_heard_reported_and_cleaned_up() {
     let written = loadtest::wav::read_48k(&path).unwrap();
     assert_eq!(written.len(), report.heard_samples_48k.len());
     let json = serde_json::to_value(&report).unwrap();
-    assert_eq!(json["last_voiced_by"], "energy");
+    assert_eq!(json["last_voiced_by"], "event");
     assert!(json.get("heard_samples_48k").is_none());
     assert_eq!(house.rooms_open(), 0);
 }

@@ -283,10 +283,19 @@ struct Ear {
     identity: String,
 }
 
+/// When speech was heard, and the RTP timestamps of its first and last sample.
+#[derive(Clone, Copy)]
+struct Voiced {
+    first: Instant,
+    last: Instant,
+    first_rtp: u32,
+    last_rtp: u32,
+}
+
 impl Ear {
     async fn listen(self, track: Arc<dyn TrackRemote>) {
         let mut decoder = Decoder::new(48_000, Channels::Mono).unwrap();
-        let mut voiced: Option<(Instant, Instant)> = None;
+        let mut voiced: Option<Voiced> = None;
         let mut count = 0;
         while let Some(event) = track.poll().await {
             let TrackRemoteEvent::OnRtpPacket(packet) = event else { continue };
@@ -303,18 +312,27 @@ impl Ear {
                 if voiced.is_none() {
                     publish(&self.rooms, &self.room, EventKind::UtteranceStarted { utterance });
                 }
-                voiced = Some((voiced.map_or(now, |(first, _)| first), now));
-            } else if let Some((first, last)) = voiced
-                && last.elapsed().as_secs_f64() * 1000.0 > ENDPOINT_MS
+                let rtp_timestamp = packet.header.timestamp;
+                let speech = voiced.get_or_insert(Voiced {
+                    first: now,
+                    last: now,
+                    first_rtp: rtp_timestamp,
+                    last_rtp: rtp_timestamp,
+                });
+                speech.last = now;
+                speech.last_rtp = rtp_timestamp.wrapping_add(FRAME as u32 - 1);
+            } else if let Some(speech) = voiced
+                && speech.last.elapsed().as_secs_f64() * 1000.0 > ENDPOINT_MS
             {
                 voiced = None;
                 count += 1;
-                self.interpret(utterance, first, last).await;
+                self.interpret(utterance, speech).await;
             }
         }
     }
 
-    async fn interpret(&self, utterance: UtteranceRef, first: Instant, last: Instant) {
+    async fn interpret(&self, utterance: UtteranceRef, voiced: Voiced) {
+        let Voiced { first, last, first_rtp, last_rtp } = voiced;
         if self.behaviour == Behaviour::Drop {
             let (reason, detail) = ("overloaded".to_owned(), "there is no room for it".to_owned());
             let kind = EventKind::UtteranceDropped { utterance, reason, detail };
@@ -326,8 +344,8 @@ impl Ear {
             utterance: utterance.clone(),
             language: "en".to_owned(),
             text: "hello".to_owned(),
-            first_voiced_rtp: 0,
-            last_voiced_rtp: 0,
+            first_voiced_rtp: first_rtp,
+            last_voiced_rtp: last_rtp,
             trace,
         };
         publish(&self.rooms, &self.room, transcript);
