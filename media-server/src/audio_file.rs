@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use symphonia::core::audio::SampleBuffer;
-use symphonia::core::codecs::{
-    CODEC_TYPE_NULL, CODEC_TYPE_OPUS, CodecParameters, Decoder, DecoderOptions,
-};
+use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as SymphoniaError;
-use symphonia::core::formats::{FormatOptions, FormatReader, Packet};
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
-use symphonia::core::probe::Hint;
+use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
 use thiserror::Error;
 
 use crate::resample::{ResampleError, Resampler};
@@ -94,7 +94,7 @@ pub enum AudioFileError {
 /// left out with a warning in the log; only a file without any sound is an error.
 pub struct AudioFile {
     path: PathBuf,
-    format: Box<dyn FormatReader>,
+    format: Box<dyn FormatReader + 'static>,
     track: u32,
     codec: Codec,
     /// Made when the first samples tell the rate.
@@ -108,7 +108,7 @@ pub struct AudioFile {
 
 /// Who decodes the packets.
 enum Codec {
-    Symphonia(Box<dyn Decoder>),
+    Symphonia(Box<dyn AudioDecoder>),
     /// Decodes to 16 kHz mono itself.
     Opus(opus::Decoder),
 }
@@ -137,21 +137,16 @@ impl AudioFile {
             hint.with_extension(extension);
         }
         let stream = MediaSourceStream::new(Box::new(file), Default::default());
-        let options = FormatOptions { enable_gapless: true, ..FormatOptions::default() };
         let format = symphonia::default::get_probe()
-            .format(&hint, stream, &options, &Default::default())
-            .map_err(|_| AudioFileError::NotAudio { path: path.clone(), begins })?
-            .format;
-        let Some(track) =
-            format.tracks().iter().find(|track| track.codec_params.codec != CODEC_TYPE_NULL)
-        else {
-            return Err(AudioFileError::UnsupportedCodec {
-                path,
-                reason: "no track of a known kind".into(),
-            });
-        };
-        let (codec, skip) = Codec::for_track(&track.codec_params)
-            .map_err(|reason| AudioFileError::UnsupportedCodec { path: path.clone(), reason })?;
+            .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
+            .map_err(|_| AudioFileError::NotAudio { path: path.clone(), begins })?;
+        let unsupported = |reason| AudioFileError::UnsupportedCodec { path: path.clone(), reason };
+        let (track, parameters) = format
+            .first_track_known_codec(TrackType::Audio)
+            .and_then(|track| Some((track, track.codec_params.as_ref()?.audio()?)))
+            .ok_or_else(|| unsupported("no track of a known kind".into()))?;
+        let (codec, skip) =
+            Codec::for_track(parameters, track.delay.unwrap_or(0)).map_err(unsupported)?;
         Ok(Self {
             track: track.id,
             path,
@@ -169,7 +164,7 @@ impl AudioFile {
     fn next_block(&mut self) -> Result<Option<Vec<f32>>, AudioFileError> {
         while !self.over {
             let mut block = match self.next_packet()? {
-                Some(packet) if packet.track_id() == self.track => self.decode(&packet)?,
+                Some(packet) if packet.track_id == self.track => self.decode(&packet)?,
                 Some(_) => continue,
                 None => self.finish()?,
             };
@@ -186,7 +181,7 @@ impl AudioFile {
     /// The next packet of any track; `None` at the end, be it the right one or not.
     fn next_packet(&mut self) -> Result<Option<Packet>, AudioFileError> {
         match self.format.next_packet() {
-            Ok(packet) => Ok(Some(packet)),
+            Ok(packet) => Ok(packet),
             Err(SymphoniaError::IoError(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
                 Err(AudioFileError::Read { path: self.path.clone(), source: error })
             }
@@ -202,7 +197,7 @@ impl AudioFile {
         let decoded = match &mut self.codec {
             Codec::Opus(decoder) => {
                 let mut block = vec![0.0; LONGEST_OPUS_PACKET];
-                match decoder.decode_float(packet.buf(), &mut block, false) {
+                match decoder.decode_float(&packet.data, &mut block, false) {
                     Ok(length) => {
                         block.truncate(length);
                         self.decoded = true;
@@ -213,10 +208,10 @@ impl AudioFile {
             }
             Codec::Symphonia(decoder) => match decoder.decode(packet) {
                 Ok(buffer) => {
-                    let spec = *buffer.spec();
-                    let mut samples = SampleBuffer::<f32>::new(buffer.capacity() as u64, spec);
-                    samples.copy_interleaved_ref(buffer);
-                    Ok((spec.rate, downmix(samples.samples(), spec.channels.count())))
+                    let (rate, channels) = (buffer.spec().rate(), buffer.num_planes());
+                    let mut samples = Vec::<f32>::new();
+                    buffer.copy_to_vec_interleaved(&mut samples);
+                    Ok((rate, downmix(&samples, channels)))
                 }
                 Err(error) => Err(error.to_string()),
             },
@@ -294,19 +289,19 @@ impl Iterator for AudioFile {
 impl Codec {
     /// The decoder, and how many of its first samples at 16 kHz are to be dropped; or what stands
     /// in the way.
-    fn for_track(parameters: &CodecParameters) -> Result<(Self, usize), String> {
-        if parameters.codec == CODEC_TYPE_OPUS {
-            let channels = parameters.channels.map_or(1, |channels| channels.count());
+    fn for_track(parameters: &AudioCodecParameters, delay: u32) -> Result<(Self, usize), String> {
+        if parameters.codec == CODEC_ID_OPUS {
+            let channels = parameters.channels.as_ref().map_or(1, |channels| channels.count());
             if channels > 2 {
                 return Err(format!("opus with {channels} channels"));
             }
             let decoder = opus::Decoder::new(RATE_HZ, opus::Channels::Mono)
                 .map_err(|error| error.to_string())?;
             // The pre-skip counts samples at 48 kHz (RFC 7845, section 4.2).
-            return Ok((Self::Opus(decoder), parameters.delay.unwrap_or(0) as usize / 3));
+            return Ok((Self::Opus(decoder), delay as usize / 3));
         }
         symphonia::default::get_codecs()
-            .make(parameters, &DecoderOptions::default())
+            .make_audio_decoder(parameters, &AudioDecoderOptions::default())
             .map(|decoder| (Self::Symphonia(decoder), 0))
             .map_err(|error| error.to_string())
     }
