@@ -58,7 +58,7 @@ pub trait SpeechSink: Send + Sync {
     /// The peer pauses; these samples (16 kHz mono) are the utterance if it ends here.
     fn paused(&self, peer: PeerId, utterance: UtteranceId, samples_16k: &[f32]);
 
-    /// The utterance goes on after a pause, or will never end: the peer is gone.
+    /// The utterance goes on after a pause.
     fn resumed(&self, utterance: UtteranceId);
 
     /// The utterance ended.
@@ -66,6 +66,9 @@ pub trait SpeechSink: Send + Sync {
 
     /// What had started was no speech.
     fn discarded(&self, peer: PeerId, utterance: UtteranceId);
+
+    /// The utterance will never end: its speaker has left, or the last who wanted it has.
+    fn abandoned(&self, peer: PeerId, utterance: UtteranceId);
 }
 
 /// Why the listener did not start.
@@ -143,7 +146,7 @@ fn run(inbox: &Receiver<Message>, vad: &Vad, config: &SegmenterConfig, sink: &dy
             Ok(Message::Detach { peer }) => {
                 let utterance = peers.remove(&peer).and_then(|peer| peer.utterance);
                 if let Some(utterance) = utterance {
-                    sink.resumed(utterance);
+                    sink.abandoned(peer, utterance);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -231,7 +234,7 @@ impl Peer {
     fn end_unheard(&mut self, sink: &dyn SpeechSink) {
         self.ear.finish(|_| {});
         if let Some(utterance) = self.utterance.take() {
-            sink.discarded(self.id, utterance);
+            sink.abandoned(self.id, utterance);
         }
     }
 }

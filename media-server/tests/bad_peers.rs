@@ -79,8 +79,8 @@ impl Pair {
     }
 }
 
-/// A thread with the worker's schedule and nothing to do: what it misses, the machine is to blame
-/// for.
+/// A thread with the worker's schedule and priority and nothing to do: what it misses, the machine
+/// is to blame for.
 struct Idler {
     skipped: Arc<AtomicU64>,
     stop: crossbeam_channel::Sender<()>,
@@ -93,6 +93,9 @@ impl Idler {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let counted = Arc::clone(&skipped);
         let thread = std::thread::spawn(move || {
+            // Where the worker may be real-time, so may this: what it misses then is the machine's
+            // doing alone.
+            let _ = media_server::priority::enter_real_time();
             let mut due = Instant::now();
             loop {
                 due += TICK;

@@ -1,10 +1,12 @@
-"""Whoever speaks while they hear an interpretation hears it more softly."""
+"""People cut in and leave as they please: whoever speaks while they hear an interpretation hears it
+more softly, and what somebody leaves half said is called off."""
 
 import asyncio
 
 import numpy as np
 
 from harness import prompts
+from harness.events import UTTERANCE_ENDS
 from harness.peer import SAMPLE_RATE, Peer, rtp_after
 from harness.server import Api
 
@@ -89,3 +91,36 @@ def test_an_interpretation_goes_down_while_its_listener_speaks(server):
     assert SOFTER[0] < ratio < SOFTER[1]
     if before.any():
         assert AS_LOUD[0] < np.median(softened[before] / plain[before]) < AS_LOUD[1]
+
+
+async def leave_half_way(server, said: prompts.Prompt) -> dict:
+    """The end of an utterance whose speaker hangs up while they speak."""
+    async with Api(server) as api, Peer() as listener:
+        room = await api.create_room(["en", "es"])
+        listener_token = await api.token(room, "listener", "es")
+        async with api.events(room, listener_token) as events:
+            await listener.connect(api.answerer(room, listener_token))
+            async with Peer() as speaker:
+                await speaker.connect(api.answerer(room, await api.token(room, "speaker", "en")))
+                saying = asyncio.ensure_future(speaker.say(said.samples()))
+                started = await events.wait_for(
+                    lambda event: event.type == "utterance.started", timeout_s=TIMEOUT_S
+                )
+                saying.cancel()
+            end = await events.wait_for(
+                lambda event: event.type in UTTERANCE_ENDS
+                and event["utterance"] == started["utterance"],
+                timeout_s=TIMEOUT_S,
+            )
+            await api.delete_room(room)
+    return end.body
+
+
+def test_what_somebody_leaves_half_said_is_called_off(server):
+    said = next(p for p in prompts.pool("en", "es") if p.is_one_breath and p.duration_s > LONG_S)
+    end = asyncio.run(leave_half_way(server, said))
+    assert (end["type"], end["reason"], end["speaker"]) == (
+        "utterance.dropped",
+        "cancelled",
+        "speaker",
+    )

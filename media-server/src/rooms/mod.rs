@@ -299,7 +299,7 @@ struct ListenerSink(Arc<Shared>);
 
 impl SpeechSink for ListenerSink {
     fn wanted(&self, peer: PeerId) -> bool {
-        self.0.state.lock().room_of(peer).is_some_and(|room| !room.targets(peer).is_empty())
+        self.0.state.lock().room_of(peer).is_some_and(|room| room.is_interpreted(peer))
     }
 
     fn started(&self, peer: PeerId) -> UtteranceId {
@@ -378,13 +378,25 @@ impl SpeechSink for ListenerSink {
     }
 
     fn discarded(&self, peer: PeerId, utterance: UtteranceId) {
+        let detail = "what began like speech was none";
+        self.end_unheard(peer, utterance, DropReason::NoSpeech, detail);
+    }
+
+    fn abandoned(&self, peer: PeerId, utterance: UtteranceId) {
+        let detail = "the speaker or the last listener left before the end";
+        self.end_unheard(peer, utterance, DropReason::Cancelled, detail);
+    }
+}
+
+impl ListenerSink {
+    /// An utterance began that nothing will be made of.
+    fn end_unheard(&self, peer: PeerId, utterance: UtteranceId, reason: DropReason, detail: &str) {
         self.resumed(utterance);
         self.0.barge_in(peer, false);
         if let Some(room) = self.0.state.lock().room_of_mut(peer) {
             room.speaks(peer, false);
         }
-        let detail = "what began like speech was none";
-        self.0.utterance_dropped(utterance, DropReason::NoSpeech, detail);
+        self.0.utterance_dropped(utterance, reason, detail);
     }
 }
 

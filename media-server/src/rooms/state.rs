@@ -236,17 +236,26 @@ impl RoomState {
     /// Languages that the speech of `speaker` is wanted in, and by whom. Empty when everybody
     /// hears the speaker's own: that costs no inference at all.
     pub(super) fn targets(&self, speaker: PeerId) -> Targets {
-        let Some(source) = self.member(speaker).filter(|member| member.speak) else {
-            return Vec::new();
-        };
         let mut targets: BTreeMap<Language, Vec<PeerId>> = BTreeMap::new();
-        for member in &self.members {
-            let hears = member.listen && member.connected && member.peer != speaker;
-            if hears && member.hear != source.language {
-                targets.entry(member.hear).or_default().push(member.peer);
-            }
+        for member in self.interpreted_for(speaker) {
+            targets.entry(member.hear).or_default().push(member.peer);
         }
         targets.into_iter().map(|(language, peers)| (language, Arc::from(peers))).collect()
+    }
+
+    /// Whether anybody wants the speech of `speaker` in another language.
+    pub(super) fn is_interpreted(&self, speaker: PeerId) -> bool {
+        self.interpreted_for(speaker).next().is_some()
+    }
+
+    /// Who hears another language than `speaker` speaks.
+    fn interpreted_for(&self, speaker: PeerId) -> impl Iterator<Item = &Member> {
+        let language =
+            self.member(speaker).filter(|member| member.speak).map(|member| member.language);
+        self.members.iter().filter(move |member| {
+            let hears = member.listen && member.connected && member.peer != speaker;
+            hears && language.is_some_and(|language| member.hear != language)
+        })
     }
 
     /// The voice for each language: the one that its first listener asked for. A language is spoken
