@@ -1,7 +1,7 @@
 //! A house where nobody lives, for the HTTP face's target: every request gets as far as its parser.
 
-use signaling::house::{Caller, House, HouseError, IceUpdate, NewSession};
-use signaling::wire::{CreateRoom, Event, LanguageInfo, Room, VoiceInfo};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
+use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, VoiceInfo};
 use tokio::sync::broadcast;
 
 /// Takes every room and every session, and remembers none.
@@ -15,6 +15,9 @@ impl House for EmptyHouse {
             languages: request.languages,
             original_gain: request.original_gain.unwrap_or(0.2),
             max_participants: request.max_participants.unwrap_or(2),
+            empty_timeout_s: 300,
+            departure_timeout_s: 20,
+            keep_transcript: false,
             created_at_ms: 1,
             participants: Vec::new(),
         })
@@ -54,7 +57,23 @@ impl House for EmptyHouse {
         Ok(())
     }
 
-    fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError> {
+    fn change_session(&self, _: &str, _: &str, _: ChangeSession) -> Result<(), HouseError> {
+        Ok(())
+    }
+
+    fn mute(&self, _: &str, _: &str, _: bool) -> Result<(), HouseError> {
+        Ok(())
+    }
+
+    fn remove_participant(&self, _: &str, _: &str) -> Result<(), HouseError> {
+        Ok(())
+    }
+
+    fn all_events(&self) -> broadcast::Receiver<Event> {
+        broadcast::channel(1).1
+    }
+
+    fn events(&self, room: &str, _: Option<u64>) -> Result<Feed, HouseError> {
         Err(HouseError::NoSuchRoom(room.to_owned()))
     }
 

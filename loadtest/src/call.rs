@@ -292,7 +292,12 @@ impl Log {
             | EventKind::UtteranceTranslation { utterance, .. }
             | EventKind::UtteranceSpoken { utterance, .. }
             | EventKind::UtteranceDropped { utterance, .. } => utterance,
-            EventKind::ParticipantJoined { .. } | EventKind::ParticipantLeft { .. } => return,
+            EventKind::RoomStarted { .. }
+            | EventKind::RoomEnded { .. }
+            | EventKind::ParticipantJoined { .. }
+            | EventKind::ParticipantLeft { .. }
+            | EventKind::ParticipantMuted { .. }
+            | EventKind::ChannelInterpreter { .. } => return,
         };
         if utterance.speaker != SPEAKER {
             return;

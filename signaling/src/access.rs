@@ -4,18 +4,18 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
-use crate::house::{Caller, House};
+use crate::house::{Caller, House, Role};
 use crate::problem::{ApiError, Kind};
 use crate::server::{Api, ApiConfig};
 use crate::tokens::{self, Claims, TokenError};
 
 /// Checked credentials.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Access {
     /// The API key, or a token that stands for it.
     Admin,
     /// A participant of one room.
-    Participant(Caller),
+    Participant(Box<Caller>),
 }
 
 impl Access {
@@ -52,7 +52,9 @@ impl Access {
         }
         let room = claims.room.ok_or(TokenError::Malformed)?;
         let name = if claims.name.is_empty() { claims.sub.clone() } else { claims.name };
-        Ok(Self::Participant(Caller {
+        Ok(Self::Participant(Box::new(Caller {
+            role: Role::Both,
+            original_gain: None,
             room,
             identity: claims.sub,
             name,
@@ -60,7 +62,7 @@ impl Access {
             language: claims.language,
             voice: claims.voice,
             grants: claims.grants.unwrap_or_default(),
-        }))
+        })))
     }
 
     /// Rooms in general and tokens are the administrator's.
@@ -119,7 +121,7 @@ impl Access {
                         "the access token grants neither `speak` nor `listen`",
                     ));
                 }
-                Ok(caller)
+                Ok(*caller)
             }
         }
     }

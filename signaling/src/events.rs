@@ -71,7 +71,7 @@ pub(crate) async fn events<H: House>(
         }
         (false, _) => None,
     };
-    let events = api.house.events(&room)?;
+    let events = api.house.events(&room, None)?.live;
     let slot = api.event_slots.clone().try_acquire_owned().map_err(|_| {
         ApiError::new(Kind::Overloaded, "the server has its most event streams: try again later")
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("10"))

@@ -4,11 +4,36 @@ use std::future::Future;
 
 use tokio::sync::broadcast;
 
-use crate::wire::{CreateRoom, Event, Grants, LanguageInfo, Room, VoiceInfo};
+use crate::wire::{ChangeSession, CreateRoom, Event, Grants, LanguageInfo, Room, VoiceInfo};
 
-/// A participant as their token names them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a session is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// One peer that both speaks and listens.
+    #[default]
+    Both,
+    /// It only speaks (WHIP).
+    Publish {
+        /// The conference channel that its sound goes into: a human interpreter. `None` is the
+        /// floor.
+        channel: Option<String>,
+        /// The conference channel that they interpret from; `None` is the floor.
+        relay: Option<String>,
+    },
+    /// It only listens (WHEP).
+    Listen {
+        /// The conference channel: a language or `floor`. `None` takes the participant's language.
+        channel: Option<String>,
+    },
+}
+
+/// A participant as their token names them, and what they ask for.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Caller {
+    /// What the session is for.
+    pub role: Role,
+    /// Gain of the original under the interpretation, 0 to 1; the room's when missing.
+    pub original_gain: Option<f32>,
     /// Room the token is for.
     pub room: String,
     /// Identity, unique in the room.
@@ -36,6 +61,17 @@ pub struct NewSession {
     pub etag: String,
 }
 
+/// The events of a room, or of all of them: what had happened, and what happens from now on.
+#[derive(Debug)]
+pub struct Feed {
+    /// Events after the one that was asked for that are kept no more.
+    pub lost: u64,
+    /// Events that happened since, oldest first.
+    pub past: Vec<Event>,
+    /// Events from now on. A receiver that lags is told how many it missed.
+    pub live: broadcast::Receiver<Event>,
+}
+
 /// What a fragment about ICE came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IceUpdate {
@@ -56,6 +92,25 @@ pub enum HouseError {
     /// No such room: 404.
     #[error("there is no room {0:?}: create it with POST /v1/rooms")]
     NoSuchRoom(String),
+    /// No such participant: 404.
+    #[error("{0:?} is not in this room")]
+    NoSuchParticipant(String),
+    /// No such channel: 404.
+    #[error("there is no channel {channel:?} here; there are {known}")]
+    NoSuchChannel {
+        /// What was asked for.
+        channel: String,
+        /// What there is, readable.
+        known: String,
+    },
+    /// Another interpreter has the channel: 409.
+    #[error("{by:?} interprets into {channel:?} already")]
+    ChannelTaken {
+        /// Which channel.
+        channel: String,
+        /// Who has it.
+        by: String,
+    },
     /// No such session: 404.
     #[error("there is no session {0:?} in this room; it may have ended")]
     NoSuchSession(String),
@@ -108,7 +163,7 @@ pub trait House: Send + Sync + 'static {
     /// Ends a room and every session in it.
     fn delete_room(&self, name: &str) -> Result<(), HouseError>;
 
-    /// Answers an offer: one peer that both speaks and listens.
+    /// Answers an offer: one peer that speaks, listens, or both, as [`Caller::role`] says.
     fn connect(
         &self,
         caller: Caller,
@@ -133,8 +188,39 @@ pub trait House: Send + Sync + 'static {
     /// Ends a session.
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError>;
 
-    /// The room's events from now on. A receiver that lags is told how many it missed.
-    fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError>;
+    /// Changes what a session listens to, without negotiating anew.
+    ///
+    /// # Errors
+    /// [`HouseError::NoSuchRoom`], [`HouseError::NoSuchSession`], [`HouseError::NoSuchChannel`],
+    /// [`HouseError::Invalid`] in a room that has no channels.
+    fn change_session(
+        &self,
+        room: &str,
+        session: &str,
+        change: ChangeSession,
+    ) -> Result<(), HouseError>;
+
+    /// Silences a participant, or lets them speak again.
+    ///
+    /// # Errors
+    /// [`HouseError::NoSuchRoom`], [`HouseError::NoSuchParticipant`].
+    fn mute(&self, room: &str, identity: &str, muted: bool) -> Result<(), HouseError>;
+
+    /// Ends every session of a participant.
+    ///
+    /// # Errors
+    /// [`HouseError::NoSuchRoom`], [`HouseError::NoSuchParticipant`].
+    fn remove_participant(&self, room: &str, identity: &str) -> Result<(), HouseError>;
+
+    /// The room's events: those after number `after` that are kept, or none of the past without
+    /// it, and all that follow.
+    ///
+    /// # Errors
+    /// [`HouseError::NoSuchRoom`].
+    fn events(&self, room: &str, after: Option<u64>) -> Result<Feed, HouseError>;
+
+    /// The events of every room from now on.
+    fn all_events(&self) -> broadcast::Receiver<Event>;
 
     /// Languages and where they can be interpreted into.
     fn languages(&self) -> Vec<LanguageInfo>;

@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     BadSdp,
     BodyTooLarge,
     Forbidden,
+    ChannelTaken,
     IdentityTaken,
     Internal,
     InvalidField,
@@ -31,6 +32,8 @@ pub(crate) enum Kind {
     MissingCredentials,
     NoDevelopment,
     NoIceCredentials,
+    NoSuchChannel,
+    NoSuchParticipant,
     NoSuchPath,
     NoSuchRoom,
     NoSuchSession,
@@ -63,6 +66,9 @@ impl Kind {
             Self::Forbidden => {
                 (StatusCode::FORBIDDEN, "forbidden", "The credentials do not allow this")
             }
+            Self::ChannelTaken => {
+                (StatusCode::CONFLICT, "channel-taken", "Somebody else interprets into the channel")
+            }
             Self::IdentityTaken => {
                 (StatusCode::CONFLICT, "identity-taken", "The identity is in the room already")
             }
@@ -93,6 +99,12 @@ impl Kind {
                 "no-ice-credentials",
                 "An ICE restart needs new credentials",
             ),
+            Self::NoSuchChannel => {
+                (StatusCode::NOT_FOUND, "no-such-channel", "There is no such channel")
+            }
+            Self::NoSuchParticipant => {
+                (StatusCode::NOT_FOUND, "no-such-participant", "There is no such participant")
+            }
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no-such-path", "There is nothing here"),
             Self::NoSuchRoom => (StatusCode::NOT_FOUND, "no-such-room", "There is no such room"),
             Self::NoSuchSession => {
@@ -205,6 +217,9 @@ impl From<HouseError> for ApiError {
         let kind = match &error {
             HouseError::NoSuchRoom(_) => Kind::NoSuchRoom,
             HouseError::NoSuchSession(_) => Kind::NoSuchSession,
+            HouseError::NoSuchParticipant(_) => Kind::NoSuchParticipant,
+            HouseError::NoSuchChannel { .. } => Kind::NoSuchChannel,
+            HouseError::ChannelTaken { .. } => Kind::ChannelTaken,
             HouseError::RoomExists(_) => Kind::RoomExists,
             HouseError::IdentityTaken(_) => Kind::IdentityTaken,
             HouseError::RoomFull(_) => Kind::RoomFull,

@@ -104,7 +104,7 @@ pub fn mint_token(key: &TokenKey, room: &str, request: &CreateToken) -> Result<T
         language: request.language.clone(),
         hear: request.hear.clone(),
         voice: request.voice.clone(),
-        grants: Some(request.grants),
+        grants: Some(request.grants.clone()),
         admin: false,
         iat: now_s,
         nbf: now_s,

@@ -9,7 +9,8 @@ pub enum RoomKind {
     /// Two participants, each hears the other's interpretation.
     #[default]
     Call,
-    /// Speakers and listeners with one interpretation channel per language.
+    /// Speakers and listeners. The original sound is the *floor*; each of the room's languages is
+    /// a channel that one can listen to.
     Conference,
 }
 
@@ -21,13 +22,23 @@ pub struct CreateRoom {
     pub name: Option<String>,
     /// Kind of the room.
     pub kind: RoomKind,
-    /// Languages that may be spoken; empty allows every supported one.
+    /// Languages of the room. In a call: those that may be spoken; empty allows every supported
+    /// one. In a conference: its channels, at least one.
     pub languages: Vec<String>,
     /// Gain of the original speech under its interpretation, 0 to 1; the server's default when
     /// missing.
     pub original_gain: Option<f32>,
     /// Most participants at a time; 2 for a call.
     pub max_participants: Option<usize>,
+    /// Seconds after which a room that nobody has ever joined ends; 0 keeps it. The server's
+    /// default when missing.
+    pub empty_timeout_s: Option<u64>,
+    /// Seconds after which a room ends that everybody has left; 0 keeps it. The server's default
+    /// when missing.
+    pub departure_timeout_s: Option<u64>,
+    /// Whether what is said is kept (`GET /v1/rooms/{room}/transcript`); the server's default when
+    /// missing.
+    pub keep_transcript: Option<bool>,
 }
 
 /// A room as the API shows it.
@@ -37,12 +48,18 @@ pub struct Room {
     pub name: String,
     /// Kind of the room.
     pub kind: RoomKind,
-    /// Languages that may be spoken; empty allows every supported one.
+    /// Languages of the room; see [`CreateRoom::languages`].
     pub languages: Vec<String>,
     /// Gain of the original speech under its interpretation, 0 to 1.
     pub original_gain: f32,
     /// Most participants at a time.
     pub max_participants: usize,
+    /// Seconds after which it ends when nobody ever joins; 0 keeps it.
+    pub empty_timeout_s: u64,
+    /// Seconds after which it ends when everybody has left; 0 keeps it.
+    pub departure_timeout_s: u64,
+    /// Whether what is said is kept.
+    pub keep_transcript: bool,
     /// Creation time, milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// Who is in it.
@@ -63,24 +80,61 @@ pub struct Participant {
     /// Voice in which interpretations are spoken to them; the language's default when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voice: Option<String>,
+    /// A moderator has silenced them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub muted: bool,
+    /// The conference channel they interpret into, when they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interprets: Option<String>,
+    /// The conference channel they listen to: a language or `floor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
 }
 
+/// The channel that carries the original sound of a conference.
+pub const FLOOR: &str = "floor";
+
 /// What a participant may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Grants {
     /// Send audio.
     pub speak: bool,
     /// Receive audio and events.
     pub listen: bool,
+    /// Channels of a conference that may be listened to; `None` allows every one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<String>>,
+    /// Channels of a conference that they may interpret into.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interpret: Vec<String>,
     /// Mute, remove, end the room.
     pub moderate: bool,
 }
 
 impl Default for Grants {
     fn default() -> Self {
-        Self { speak: true, listen: true, moderate: false }
+        Self { speak: true, listen: true, channels: None, interpret: Vec::new(), moderate: false }
     }
+}
+
+/// Body of `PATCH /v1/rooms/{room}/sessions/{session}` as JSON: what is missing stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangeSession {
+    /// The conference channel to listen to from now on: a language or `floor`.
+    pub channel: Option<String>,
+    /// Gain of the original under the interpretation, 0 to 1. It is rounded to one of 0, 0.1, 0.2,
+    /// 0.4 and 1, of which each is mixed once for all who share it.
+    pub original_gain: Option<f32>,
+}
+
+/// Body of `PATCH /v1/rooms/{room}/participants/{identity}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeParticipant {
+    /// Whether the server takes no more sound from them.
+    pub muted: bool,
 }
 
 /// Body of `POST /v1/rooms/{room}/tokens`.
@@ -182,6 +236,37 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum EventKind {
+    /// The room was made.
+    #[serde(rename = "room.started")]
+    RoomStarted {
+        /// Its kind.
+        kind: RoomKind,
+        /// Its languages.
+        languages: Vec<String>,
+    },
+    /// The room is over. The last event of a stream.
+    #[serde(rename = "room.ended")]
+    RoomEnded {
+        /// Why: `deleted`, `empty`, `departed`, `shutdown`.
+        reason: String,
+    },
+    /// A moderator silenced somebody, or lets them speak again.
+    #[serde(rename = "participant.muted")]
+    ParticipantMuted {
+        /// Whom.
+        identity: String,
+        /// Whether they are silenced now.
+        muted: bool,
+    },
+    /// A human takes a conference channel over from the machine, or gives it back.
+    #[serde(rename = "channel.interpreter")]
+    ChannelInterpreter {
+        /// Which channel.
+        channel: String,
+        /// Who interprets into it now; missing when it is the machine.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interpreter: Option<String>,
+    },
     /// Somebody's media is connected.
     #[serde(rename = "participant.joined")]
     ParticipantJoined {

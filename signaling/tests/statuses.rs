@@ -17,8 +17,8 @@ const FRAGMENT: &str = "a=ice-ufrag:x\r\na=mid:0\r\na=candidate:1 1 udp 1 127.0.
 
 /// Credentials by name.
 fn credential(face: &Face, who: &str) -> Option<String> {
-    let all = Grants { speak: true, listen: true, moderate: true };
-    let none = Grants { speak: false, listen: false, moderate: false };
+    let all = Grants { moderate: true, ..Grants::default() };
+    let none = Grants { speak: false, listen: false, ..Grants::default() };
     let bearer = |token: Token| Some(format!("Bearer {}", token.token));
     match who {
         "nobody" => None,

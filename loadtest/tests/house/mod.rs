@@ -15,9 +15,10 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
 use signaling::ApiConfig;
-use signaling::house::{Caller, House, HouseError, IceUpdate, NewSession};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
 use signaling::wire::{
-    CreateRoom, Event, EventKind, LanguageInfo, Participant, Room, Trace, UtteranceRef, VoiceInfo,
+    ChangeSession, CreateRoom, Event, EventKind, LanguageInfo, Participant, Room, Trace,
+    UtteranceRef, VoiceInfo,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -108,6 +109,9 @@ impl House for ToneHouse {
             languages: request.languages,
             original_gain: request.original_gain.unwrap_or_default(),
             max_participants: 2,
+            empty_timeout_s: 0,
+            departure_timeout_s: 0,
+            keep_transcript: false,
             created_at_ms: 0,
             participants: Vec::new(),
         };
@@ -160,10 +164,26 @@ impl House for ToneHouse {
         Ok(())
     }
 
-    fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError> {
+    fn change_session(&self, _: &str, _: &str, _: ChangeSession) -> Result<(), HouseError> {
+        Err(HouseError::Invalid("there are no channels here".to_owned()))
+    }
+
+    fn mute(&self, _: &str, identity: &str, _: bool) -> Result<(), HouseError> {
+        Err(HouseError::NoSuchParticipant(identity.to_owned()))
+    }
+
+    fn remove_participant(&self, _: &str, identity: &str) -> Result<(), HouseError> {
+        Err(HouseError::NoSuchParticipant(identity.to_owned()))
+    }
+
+    fn events(&self, room: &str, _: Option<u64>) -> Result<Feed, HouseError> {
         let rooms = self.rooms.lock().unwrap();
         let floor = rooms.get(room).ok_or_else(|| HouseError::NoSuchRoom(room.to_owned()))?;
-        Ok(floor.events.subscribe())
+        Ok(Feed { lost: 0, past: Vec::new(), live: floor.events.subscribe() })
+    }
+
+    fn all_events(&self) -> broadcast::Receiver<Event> {
+        broadcast::channel(1).1
     }
 
     fn voices(&self) -> Vec<VoiceInfo> {
@@ -258,6 +278,9 @@ impl PeerConnectionEventHandler for Handler {
             language: "en".to_owned(),
             hear: "en".to_owned(),
             voice: None,
+            muted: false,
+            interprets: None,
+            channel: None,
         };
         publish(
             &self.rooms,

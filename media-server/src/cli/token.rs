@@ -48,7 +48,7 @@ pub(super) fn run(args: &TokenArgs) -> anyhow::Result<()> {
         language: args.language.to_string(),
         hear: args.hear.map(|language| language.to_string()),
         voice: args.voice.clone(),
-        grants: Grants { speak: !args.listen_only, listen: true, moderate: args.moderate },
+        grants: Grants { speak: !args.listen_only, moderate: args.moderate, ..Grants::default() },
         ttl_s: Some(args.ttl),
     };
     // The key's own server decides whether a development key will do.

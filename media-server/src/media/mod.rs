@@ -54,6 +54,48 @@ pub struct MediaConfig {
     pub real_time: bool,
 }
 
+/// A channel of a conference, chosen by the house.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(pub u64);
+
+/// Gain of the original under an interpretation, in steps: what is mixed at one step is mixed and
+/// encoded once for all who share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GainStep(u8);
+
+impl GainStep {
+    /// The gains.
+    pub const GAINS: [f32; 5] = [0.0, 0.1, 0.2, 0.4, 1.0];
+
+    /// The step nearest to a gain.
+    #[must_use]
+    pub fn nearest(gain: f32) -> Self {
+        let distance = |step: &u8| (Self::GAINS[usize::from(*step)] - gain).abs();
+        let step = (0..Self::GAINS.len() as u8).min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        Self(step.unwrap_or(0))
+    }
+
+    /// Its gain.
+    #[must_use]
+    pub fn gain(self) -> f32 {
+        Self::GAINS[usize::from(self.0)]
+    }
+}
+
+/// What a listener of a conference hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programme {
+    /// The original sound of everybody.
+    Floor,
+    /// What is interpreted into a language, over the floor.
+    Channel {
+        /// Which.
+        channel: ChannelId,
+        /// How loud the floor is under it.
+        original: GainStep,
+    },
+}
+
 /// A peer that wants to connect.
 #[derive(Clone, Debug)]
 pub struct ConnectPeer {

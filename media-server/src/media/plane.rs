@@ -11,13 +11,13 @@ use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::oneshot;
 
-use super::frames::{heard_ring, playout_ring};
+use super::frames::{PlayoutWriter, heard_ring, playout_ring};
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::peer::Peer;
 use super::stats::{Counters, Stats};
 use super::worker::{Command, Worker};
-use super::{ConnectPeer, Connected, MediaConfig, Notice, PeerId};
+use super::{ChannelId, ConnectPeer, Connected, MediaConfig, Notice, PeerId, Programme};
 use crate::transport::{
     Flow, IceFragment, IceUpdate, PeerConnection, TransportError, host_addresses,
 };
@@ -155,6 +155,42 @@ impl MediaPlane {
     /// `listener` hears the original sound of `source` no more.
     pub fn clear_route(&self, listener: PeerId, source: PeerId) {
         self.broadcast(|| Command::ClearRoute { listener, source });
+    }
+
+    /// Opens a channel of a conference, in the worker of `room`, and gives the ring that what is
+    /// said on it goes into.
+    ///
+    /// # Errors
+    /// [`TransportError::WorkerBusy`], or [`TransportError::Stack`] when the codec refuses.
+    pub fn open_channel(
+        &self,
+        room: u64,
+        channel: ChannelId,
+    ) -> Result<PlayoutWriter, TransportError> {
+        let _ = (room, channel);
+        Err(TransportError::Stack("there are no channels yet".to_owned()))
+    }
+
+    /// Closes a channel. Who listened to it hears silence until they are tuned elsewhere.
+    pub fn close_channel(&self, room: u64, channel: ChannelId) {
+        let _ = (room, channel);
+    }
+
+    /// `listener` hears this programme from now on, on the track that it has: its sequence numbers
+    /// and timestamps go on. A listener that is on the floor itself never hears itself.
+    pub fn tune(&self, room: u64, listener: PeerId, programme: Programme) {
+        let _ = (room, listener, programme);
+    }
+
+    /// Whether the sound of `source` is on the floor of its conference.
+    pub fn set_on_floor(&self, room: u64, source: PeerId, on_floor: bool) {
+        let _ = (room, source, on_floor);
+    }
+
+    /// The sound of `source`, a human interpreter, goes into a channel; `None` gives the channel
+    /// back to its ring.
+    pub fn set_interpreter(&self, room: u64, channel: ChannelId, source: Option<PeerId>) {
+        let _ = (room, channel, source);
     }
 
     /// What all workers counted so far.

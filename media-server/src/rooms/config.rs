@@ -12,6 +12,14 @@ pub struct RoomsConfig {
     pub max_rooms: usize,
     /// Most participants of a conference, for rooms that do not say.
     pub max_participants: usize,
+    /// Seconds after which a room ends that nobody ever joins, for rooms that do not say; 0 keeps
+    /// it.
+    pub empty_timeout_s: u64,
+    /// Seconds after which a room ends that everybody has left, for rooms that do not say; 0 keeps
+    /// it.
+    pub departure_timeout_s: u64,
+    /// Whether what is said is kept, for rooms that do not say.
+    pub keep_transcripts: bool,
     /// Most interpreted speech that waits for one listener, in seconds.
     pub backlog_s: u64,
     /// Longest that interpreted speech waits for that of somebody who began earlier, in
@@ -51,6 +59,9 @@ impl Default for RoomsConfig {
             original_gain: 0.2,
             max_rooms: 1000,
             max_participants: 100,
+            empty_timeout_s: 300,
+            departure_timeout_s: 20,
+            keep_transcripts: true,
             backlog_s: 20,
             order_wait_ms: 1_500,
             barge_in: BargeIn::Duck,

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use inference::Language;
 use inference::translate::Translator;
-use signaling::house::{Caller, House, HouseError, IceUpdate, NewSession};
-use signaling::wire::{CreateRoom, Event, LanguageInfo, Room, RoomKind, VoiceInfo};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
+use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, RoomKind, VoiceInfo};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -43,7 +43,16 @@ impl House for Rooms {
         }
         let name = request.name.unwrap_or_else(|| Uuid::new_v4().simple().to_string());
         let kind = request.kind;
-        state.create_room(RoomSpec { name, kind, languages, original_gain, max_participants })
+        state.create_room(RoomSpec {
+            name,
+            kind,
+            languages,
+            original_gain,
+            max_participants,
+            empty_timeout_s: request.empty_timeout_s.unwrap_or(config.empty_timeout_s),
+            departure_timeout_s: request.departure_timeout_s.unwrap_or(config.departure_timeout_s),
+            keep_transcript: request.keep_transcript.unwrap_or(config.keep_transcripts),
+        })
     }
 
     fn rooms(&self) -> Vec<Room> {
@@ -65,7 +74,7 @@ impl House for Rooms {
         for peer in peers {
             self.shared.remove_peer(peer, "room_ended");
         }
-        self.shared.state.lock().rooms.remove(name);
+        self.shared.state.lock().end_room(name, "deleted");
         Ok(())
     }
 
@@ -121,8 +130,47 @@ impl House for Rooms {
         })
     }
 
-    fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError> {
-        Ok(self.shared.state.lock().room(room)?.subscribe())
+    fn change_session(
+        &self,
+        room: &str,
+        session: &str,
+        _change: ChangeSession,
+    ) -> Result<(), HouseError> {
+        let state = self.shared.state.lock();
+        let members = &state.room(room)?.members;
+        if !members.iter().any(|member| member.session == session) {
+            return Err(HouseError::NoSuchSession(session.to_owned()));
+        }
+        Err(HouseError::Invalid("this room has no channels".to_owned()))
+    }
+
+    fn mute(&self, room: &str, identity: &str, _muted: bool) -> Result<(), HouseError> {
+        self.shared.state.lock().room(room)?;
+        Err(HouseError::NoSuchParticipant(identity.to_owned()))
+    }
+
+    fn remove_participant(&self, room: &str, identity: &str) -> Result<(), HouseError> {
+        let peers: Vec<PeerId> = {
+            let state = self.shared.state.lock();
+            let members = &state.room(room)?.members;
+            let theirs = members.iter().filter(|member| member.identity == identity);
+            theirs.map(|member| member.peer).collect()
+        };
+        if peers.is_empty() {
+            return Err(HouseError::NoSuchParticipant(identity.to_owned()));
+        }
+        for peer in peers {
+            self.shared.remove_peer(peer, "removed");
+        }
+        Ok(())
+    }
+
+    fn events(&self, room: &str, after: Option<u64>) -> Result<Feed, HouseError> {
+        Ok(self.shared.state.lock().room(room)?.feed(after))
+    }
+
+    fn all_events(&self) -> broadcast::Receiver<Event> {
+        self.shared.state.lock().subscribe_all()
     }
 
     fn languages(&self) -> Vec<LanguageInfo> {

@@ -1,11 +1,11 @@
 //! Rooms and their members: pure bookkeeping, no I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use inference::Language;
-use signaling::house::{Caller, HouseError};
+use signaling::house::{Caller, Feed, HouseError};
 use signaling::wire::{self, Event, EventKind, Participant, RoomKind};
 use tokio::sync::broadcast;
 
@@ -15,12 +15,27 @@ use crate::media::PeerId;
 /// Events that may wait for a slow subscriber before it is told that it missed some.
 const EVENT_QUEUE: usize = 1024;
 
+/// Events of a room that are kept for subscribers who come back.
+const EVENTS_KEPT: usize = 1024;
+
 /// All rooms, and which peer is in which.
-#[derive(Default)]
 pub(super) struct State {
     pub(super) rooms: BTreeMap<String, RoomState>,
     room_of: HashMap<PeerId, String>,
     next_key: u64,
+    /// Events of every room.
+    all: broadcast::Sender<Event>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            rooms: BTreeMap::new(),
+            room_of: HashMap::new(),
+            next_key: 0,
+            all: broadcast::channel(EVENT_QUEUE).0,
+        }
+    }
 }
 
 /// A participant and their peer.
@@ -55,7 +70,12 @@ pub(super) struct RoomState {
     /// Who is speaking.
     speaking: BTreeSet<PeerId>,
     events: broadcast::Sender<Event>,
+    all: broadcast::Sender<Event>,
+    past: VecDeque<Event>,
     seq: u64,
+    empty_timeout_s: u64,
+    departure_timeout_s: u64,
+    keep_transcript: bool,
 }
 
 /// Who hears whose original speech, and how loud.
@@ -74,6 +94,9 @@ pub(super) struct RoomSpec {
     pub(super) languages: Vec<Language>,
     pub(super) original_gain: f32,
     pub(super) max_participants: usize,
+    pub(super) empty_timeout_s: u64,
+    pub(super) departure_timeout_s: u64,
+    pub(super) keep_transcript: bool,
 }
 
 impl State {
@@ -82,7 +105,7 @@ impl State {
             return Err(HouseError::RoomExists(spec.name));
         }
         self.next_key += 1;
-        let room = RoomState {
+        let mut room = RoomState {
             name: spec.name.clone(),
             key: self.next_key,
             kind: spec.kind,
@@ -93,11 +116,30 @@ impl State {
             members: Vec::new(),
             speaking: BTreeSet::new(),
             events: broadcast::channel(EVENT_QUEUE).0,
+            all: self.all.clone(),
+            past: VecDeque::new(),
             seq: 0,
+            empty_timeout_s: spec.empty_timeout_s,
+            departure_timeout_s: spec.departure_timeout_s,
+            keep_transcript: spec.keep_transcript,
         };
         let shown = room.show();
+        let (kind, languages) = (shown.kind, shown.languages.clone());
+        room.emit(EventKind::RoomStarted { kind, languages });
         self.rooms.insert(spec.name, room);
         Ok(shown)
+    }
+
+    /// Takes a room out, which nobody is in any more, and tells that it is over.
+    pub(super) fn end_room(&mut self, name: &str, reason: &str) {
+        if let Some(mut room) = self.rooms.remove(name) {
+            room.emit(EventKind::RoomEnded { reason: reason.to_owned() });
+        }
+    }
+
+    /// The events of every room from now on.
+    pub(super) fn subscribe_all(&self) -> broadcast::Receiver<Event> {
+        self.all.subscribe()
     }
 
     /// Rooms, and participants whose media flows.
@@ -185,20 +227,35 @@ impl RoomState {
             languages: self.languages.iter().map(ToString::to_string).collect(),
             original_gain: self.original_gain,
             max_participants: self.max_participants,
+            empty_timeout_s: self.empty_timeout_s,
+            departure_timeout_s: self.departure_timeout_s,
+            keep_transcript: self.keep_transcript,
             created_at_ms: self.created_at_ms,
             participants: self.members.iter().map(Member::show).collect(),
         }
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+    /// What happened after event `after`, as far as it is kept, and what happens from now on.
+    pub(super) fn feed(&self, after: Option<u64>) -> Feed {
+        let after = after.unwrap_or(self.seq);
+        let oldest = self.past.front().map_or(self.seq + 1, |event| event.seq);
+        Feed {
+            lost: oldest.saturating_sub(after.saturating_add(1)),
+            past: self.past.iter().filter(|event| event.seq > after).cloned().collect(),
+            live: self.events.subscribe(),
+        }
     }
 
     /// Numbers an event and sends it to whoever listens now.
     pub(super) fn emit(&mut self, kind: EventKind) {
         self.seq += 1;
         let event = Event { seq: self.seq, time_ms: now_ms(), room: self.name.clone(), kind };
-        // Nobody listening is no error: events are not kept.
+        if self.past.len() == EVENTS_KEPT {
+            self.past.pop_front();
+        }
+        self.past.push_back(event.clone());
+        // Nobody listening is no error.
+        let _ = self.all.send(event.clone());
         let _ = self.events.send(event);
     }
 
@@ -302,6 +359,9 @@ impl Member {
             language: self.language.to_string(),
             hear: self.hear.to_string(),
             voice: self.voice.clone(),
+            muted: false,
+            interprets: None,
+            channel: None,
         }
     }
 }
@@ -314,6 +374,7 @@ fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use signaling::house::Role;
     use signaling::wire::Grants;
 
     use super::*;
@@ -325,11 +386,16 @@ mod tests {
             languages: Vec::new(),
             original_gain: 0.2,
             max_participants: 2,
+            empty_timeout_s: 0,
+            departure_timeout_s: 0,
+            keep_transcript: false,
         }
     }
 
     fn caller(identity: &str, language: &str) -> Caller {
         Caller {
+            role: Role::Both,
+            original_gain: None,
             room: "r".to_owned(),
             identity: identity.to_owned(),
             name: identity.to_owned(),
@@ -450,13 +516,14 @@ mod tests {
     #[test]
     fn events_are_numbered_without_gaps_and_a_peer_that_never_connected_leaves_silently() {
         let mut state = room_with(&[("anna", "en")]);
-        let mut events = state.room("r").expect("exists").subscribe();
+        let mut events = state.room("r").expect("exists").feed(None).live;
         state.reserve(&caller("beto", "es"), PeerId(5), "s".to_owned()).expect("place");
         assert!(state.remove_peer(PeerId(5), "left"));
         assert!(state.remove_peer(PeerId(0), "left"));
         assert!(!state.remove_peer(PeerId(0), "left"));
         let event = events.try_recv().expect("one event");
-        assert_eq!(event.seq, 1);
+        // The first event is the room's own.
+        assert_eq!(event.seq, 2);
         assert!(matches!(event.kind, EventKind::ParticipantLeft { .. }));
         assert!(events.try_recv().is_err());
     }

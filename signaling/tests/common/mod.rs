@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use signaling::house::{Caller, House, HouseError, IceUpdate, NewSession};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
 use signaling::wire::{
-    CreateRoom, CreateToken, Event, EventKind, Grants, LanguageInfo, Participant, Problem, Room,
-    Token, VoiceInfo,
+    ChangeSession, CreateRoom, CreateToken, Event, EventKind, Grants, LanguageInfo, Participant,
+    Problem, Room, Token, VoiceInfo,
 };
 use signaling::{ApiConfig, TokenKey, mint_token};
 use tokio::sync::broadcast;
@@ -28,12 +28,20 @@ struct FakeRoom {
     events: Option<broadcast::Sender<Event>>,
     sessions: BTreeMap<String, Caller>,
     last_seq: u64,
+    past: Vec<Event>,
 }
 
-#[derive(Default)]
 pub struct FakeHouse {
     rooms: Mutex<BTreeMap<String, FakeRoom>>,
+    all: broadcast::Sender<Event>,
     pub loading: AtomicBool,
+}
+
+impl Default for FakeHouse {
+    fn default() -> Self {
+        let all = broadcast::channel(EVENT_BACKLOG).0;
+        Self { rooms: Mutex::default(), all, loading: AtomicBool::new(false) }
+    }
 }
 
 impl FakeHouse {
@@ -47,6 +55,9 @@ impl FakeHouse {
             language: "es".to_owned(),
             hear: "es".to_owned(),
             voice: None,
+            muted: false,
+            interprets: None,
+            channel: None,
         };
         let event = Event {
             seq: fake.last_seq,
@@ -54,6 +65,8 @@ impl FakeHouse {
             room: room.to_owned(),
             kind: EventKind::ParticipantJoined { participant, connect_ms: 1.0 },
         };
+        fake.past.push(event.clone());
+        let _ = self.all.send(event.clone());
         let _ = fake.events.as_ref().unwrap().send(event);
         fake.last_seq
     }
@@ -89,6 +102,9 @@ impl House for FakeHouse {
             languages: request.languages,
             original_gain: request.original_gain.unwrap_or(0.2),
             max_participants: request.max_participants.unwrap_or(2),
+            empty_timeout_s: 300,
+            departure_timeout_s: 20,
+            keep_transcript: false,
             created_at_ms: 1,
             participants: Vec::new(),
         };
@@ -164,8 +180,42 @@ impl House for FakeHouse {
         })
     }
 
-    fn events(&self, room: &str) -> Result<broadcast::Receiver<Event>, HouseError> {
-        self.with(room, |fake| Ok(fake.events.as_ref().unwrap().subscribe()))
+    fn change_session(&self, room: &str, id: &str, _: ChangeSession) -> Result<(), HouseError> {
+        self.with(room, |fake| {
+            let known = fake.sessions.contains_key(id);
+            known.then_some(()).ok_or_else(|| HouseError::NoSuchSession(id.to_owned()))
+        })
+    }
+
+    fn mute(&self, room: &str, identity: &str, _: bool) -> Result<(), HouseError> {
+        self.with(room, |fake| {
+            let known = fake.sessions.values().any(|caller| caller.identity == identity);
+            known.then_some(()).ok_or_else(|| HouseError::NoSuchParticipant(identity.to_owned()))
+        })
+    }
+
+    fn remove_participant(&self, room: &str, identity: &str) -> Result<(), HouseError> {
+        self.mute(room, identity, true)?;
+        self.with(room, |fake| {
+            fake.sessions.retain(|_, caller| caller.identity != identity);
+            Ok(())
+        })
+    }
+
+    fn events(&self, room: &str, after: Option<u64>) -> Result<Feed, HouseError> {
+        self.with(room, |fake| {
+            let live = fake.events.as_ref().unwrap().subscribe();
+            let kept = fake.past.iter();
+            let past = kept
+                .filter(|event| after.is_some_and(|after| event.seq > after))
+                .cloned()
+                .collect();
+            Ok(Feed { lost: 0, past, live })
+        })
+    }
+
+    fn all_events(&self) -> broadcast::Receiver<Event> {
+        self.all.subscribe()
     }
 
     fn languages(&self) -> Vec<LanguageInfo> {
