@@ -16,6 +16,7 @@ use rten_onnx::onnx::{
 use super::convolution::ConvWeights;
 use super::dequantise::{dequantise, scale_name};
 use super::vocoder::{DILATIONS, ResidualWeights, StageWeights, VocoderWeights};
+use super::wire;
 
 /// Module path of the vocoder.
 const VOCODER: &str = "/decoder/decoder/generator";
@@ -53,7 +54,7 @@ pub(super) struct SplitModel {
 
 /// Takes an ONNX file apart.
 pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
-    if !is_complete(file) {
+    if !wire::is_complete(file) {
         return Err(GraphError::Truncated);
     }
     let mut model = ModelProto::parse_buf(file).map_err(GraphError::Unreadable)?;
@@ -79,41 +80,6 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
         Some(part) => Err(GraphError::Unexpected(format!("the vocoder's {part}"))),
         None => Ok(SplitModel { front, styles, vocoder }),
     }
-}
-
-/// Whether the outermost fields of a protobuf message end where the file does; the parser takes a
-/// message that is cut short for a shorter one.
-fn is_complete(file: &[u8]) -> bool {
-    let mut rest = file;
-    while !rest.is_empty() {
-        let Some(key) = varint(&mut rest) else { return false };
-        let skipped = match key & 7 {
-            0 => varint(&mut rest).map(|_| 0),
-            1 => Some(8),
-            2 => varint(&mut rest),
-            5 => Some(4),
-            _ => None,
-        };
-        let Some(after) = skipped.and_then(|len| rest.get(usize::try_from(len).ok()?..)) else {
-            return false;
-        };
-        rest = after;
-    }
-    true
-}
-
-/// Takes a variable-length integer off the front.
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(first & 0x7f) << shift;
-        if first & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 /// Keeps the nodes and weights that `outputs` depend on.

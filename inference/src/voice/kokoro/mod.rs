@@ -15,6 +15,7 @@ mod signal;
 mod styles;
 mod vocoder;
 mod windows;
+mod wire;
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
