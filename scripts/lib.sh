@@ -65,3 +65,22 @@ python_env() {
     ) 9>"$folder.lock" >&2 || die "cannot make the Python environment of $requirements"
     printf '%s\n' "$folder"
 }
+
+# hash_of FILE...: one hash over names and contents, and the version of Node.
+hash_of() {
+    {
+        node --version
+        sha256sum "$@"
+    } | sha256sum | cut -c1-16
+}
+
+# npm_packages FOLDER WHAT: installs what the folder's lock file names, unless it is there already.
+npm_packages() {
+    local folder="$1" what="$2" wanted installed
+    installed="$folder/node_modules/.complete"
+    wanted="$(cd "$folder" && hash_of package.json package-lock.json .npmrc)"
+    [ "$(cat "$installed" 2>/dev/null)" != "$wanted" ] || return 0
+    say "installing $what (once)"
+    (cd "$folder" && retry npm ci --silent >&2)
+    echo "$wanted" >"$installed"
+}

@@ -13,21 +13,7 @@ require_node
 exec 9<package.json
 flock 9
 
-# hash_of FILE...: one hash over names and contents, and the version of Node.
-hash_of() {
-    {
-        node --version
-        sha256sum "$@"
-    } | sha256sum | cut -c1-16
-}
-
-installed=node_modules/.complete
-wanted="$(hash_of package.json package-lock.json .npmrc)"
-if [ "$(cat "$installed" 2>/dev/null)" != "$wanted" ]; then
-    say "installing the packages that build the page (once)"
-    retry npm ci --silent >&2
-    echo "$wanted" >"$installed"
-fi
+npm_packages "$ROOT/web" "the packages that build the page"
 
 case "${1:?usage: page.sh build | check | test}" in
 build)

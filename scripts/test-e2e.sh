@@ -10,6 +10,7 @@ program="${1:?usage: test-e2e.sh PROGRAM [PYTEST ARGUMENTS]}"
 shift
 [ -x "$program" ] || die "no program at $program: run 'make build'"
 env="$(python_env e2e tests/e2e/requirements.txt)"
+npm_packages "$ROOT/tests/e2e/node" "the WebRTC clients from npm"
 
 export DRAGOMAN_PROGRAM="$program"
 export PYTHONDONTWRITEBYTECODE=1

@@ -141,14 +141,14 @@ def _decode(decoder: CodecContext, arrived: ArrivedPacket) -> np.ndarray:
 
 
 class Peer:
-    """One WebRTC connection that both speaks and listens.
+    """One WebRTC connection that speaks, listens, or both, as its direction says.
 
     async with Peer() as peer:
         await peer.connect(answerer)
         peer.microphone.play(samples)
     """
 
-    def __init__(self, *, sections: int = 1) -> None:
+    def __init__(self, *, sections: int = 1, direction: str = "sendrecv") -> None:
         self.microphone = Microphone()
         # What came on each receiving section, in their order; the first is the microphone's own.
         self.logs = [PacketLog() for _ in range(sections)]
@@ -158,7 +158,8 @@ class Peer:
         self._connected = asyncio.Event()
         self._drains: list[asyncio.Task] = []
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self._connection.addTransceiver(self.microphone, direction="sendrecv")
+        first = "audio" if direction == "recvonly" else self.microphone
+        self._connection.addTransceiver(first, direction=direction)
         for _ in range(1, sections):
             self._connection.addTransceiver("audio", direction="recvonly")
         self._connection.on("track", self._on_track)

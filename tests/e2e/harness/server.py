@@ -124,6 +124,25 @@ class Server:
         return code
 
 
+class Session:
+    """An answerer that remembers the session it made."""
+
+    def __init__(self, api: Api, room: str, token: str, to: str, query: dict) -> None:
+        self._api, self._room, self._token, self._to, self._query = api, room, token, to, query
+        self.location: str | None = None
+
+    async def __call__(self, offer: str) -> str:
+        reply = await self._api.offer(self._room, self._token, offer, to=self._to, **self._query)
+        assert reply.status == 201, f"offering a session: {reply.status} {reply.text}"
+        self.location = reply.headers.get("location")
+        assert self.location, "a session comes with its Location"
+        return reply.text
+
+    async def change(self, **change) -> Reply:
+        """Asks for another channel or another gain of the original."""
+        return await self._api.request("PATCH", self.location, bearer=self._token, json=change)
+
+
 @dataclass(frozen=True)
 class Reply:
     """An HTTP answer, read whole."""
@@ -172,12 +191,17 @@ class Api:
             return Reply(answer.status, names, await answer.read())
 
     async def create_room(
-        self, languages: Sequence[str], *, original_gain: float | None = 0.0
+        self,
+        languages: Sequence[str],
+        *,
+        kind: str = "call",
+        original_gain: float | None = 0.0,
+        **options,
     ) -> str:
-        """A call of a name of its own. Without the original underneath, unless asked for: a
+        """A room of a name of its own. Without the original underneath, unless asked for: a
         recogniser that listens in would write down both."""
         name = f"e2e-{uuid.uuid4().hex[:12]}"
-        body = {"name": name, "kind": "call", "languages": list(languages)}
+        body = {"name": name, "kind": kind, "languages": list(languages), **options}
         if original_gain is not None:
             body["original_gain"] = original_gain
         reply = await self.request("POST", "/v1/rooms", bearer=self._server.api_key, json=body)
@@ -188,36 +212,33 @@ class Api:
         reply = await self.request("DELETE", f"/v1/rooms/{room}", bearer=self._server.api_key)
         assert reply.status in (200, 204), f"deleting a room: {reply.status} {reply.text}"
 
-    async def token(self, room: str, identity: str, language: str) -> str:
+    async def token(self, room: str, identity: str, language: str, **options) -> str:
         reply = await self.request(
             "POST",
             f"/v1/rooms/{room}/tokens",
             bearer=self._server.api_key,
-            json={"identity": identity, "language": language},
+            json={"identity": identity, "language": language, **options},
         )
         assert reply.status in (200, 201), f"making a token: {reply.status} {reply.text}"
         return reply.json["token"]
 
-    async def offer(self, room: str, token: str | None, sdp: str | bytes) -> Reply:
+    async def offer(
+        self, room: str, token: str | None, sdp: str | bytes, *, to: str = "sessions", **query
+    ) -> Reply:
         """Offers a session, whatever the offer and the token are worth."""
         return await self.request(
             "POST",
-            f"/v1/rooms/{room}/sessions",
+            f"/v1/rooms/{room}/{to}",
             bearer=token,
             data=sdp,
+            params={name: str(value) for name, value in query.items()},
             headers={"Content-Type": "application/sdp"},
         )
 
-    def answerer(self, room: str, token: str):
-        """For `Peer.connect`: gives the server's answer, or fails with what the server said."""
-
-        async def answer(offer: str) -> str:
-            reply = await self.offer(room, token, offer)
-            assert reply.status == 201, f"offering a session: {reply.status} {reply.text}"
-            assert reply.headers.get("location"), "a session comes with its Location"
-            return reply.text
-
-        return answer
+    def answerer(self, room: str, token: str, *, to: str = "sessions", **query) -> Session:
+        """For `Peer.connect`: gives the server's answer, or fails with what the server said.
+        `to` is the endpoint: `sessions`, `whip` or `whep`."""
+        return Session(self, room, token, to, query)
 
     @asynccontextmanager
     async def events(self, room: str, token: str):
