@@ -8,11 +8,23 @@ import { lagOf } from "./lag.ts";
 const AT_END_PX = 80;
 
 export class CaptionList {
-  readonly #list = byId("captions", HTMLElement);
-  readonly #empty = byId("captions-empty", HTMLElement);
+  readonly #list: HTMLElement;
+  readonly #empty: HTMLElement;
   // Read aloud by screen readers: finished sentences alone, partial ones would never end.
-  readonly #spoken = byId("captions-live", HTMLElement);
+  readonly #spoken: HTMLElement;
   readonly #items = new Map<string, HTMLElement>();
+
+  /** `id` names the list; what belongs to it is named after it. */
+  constructor(id: string) {
+    this.#list = byId(id, HTMLElement);
+    this.#empty = byId(`${id}-empty`, HTMLElement);
+    this.#spoken = byId(`${id}-live`, HTMLElement);
+    const newest = byId(`${id}-newest`, HTMLButtonElement);
+    this.#list.addEventListener("scroll", () => {
+      newest.hidden = this.#isAtEnd();
+    });
+    newest.addEventListener("click", () => this.#scrollToEnd());
+  }
 
   clear(): void {
     this.#items.clear();
@@ -40,7 +52,7 @@ export class CaptionList {
     note.hidden = !caption.dropped;
     if (caption.trace && !item.querySelector(".lag")) item.append(lagOf(caption.trace));
     if (lead && !lead.partial && !caption.mine) this.#say(item, speaker, lead);
-    if (wasAtEnd) this.#list.scrollTo({ top: this.#list.scrollHeight });
+    if (wasAtEnd) this.#scrollToEnd();
   }
 
   #add(caption: Caption, speaker: string): HTMLElement {
@@ -60,6 +72,10 @@ export class CaptionList {
     line.lang = language;
     line.textContent = `${speaker}: ${text}`;
     this.#spoken.replaceChildren(line);
+  }
+
+  #scrollToEnd(): void {
+    this.#list.scrollTo({ top: this.#list.scrollHeight });
   }
 
   #isAtEnd(): boolean {
