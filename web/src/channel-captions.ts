@@ -1,5 +1,4 @@
-// The captions of a conference: every text of an utterance, so that another channel can be read
-// from where one was. It draws nothing.
+// The captions of a conference, in the language of the channel that is listened to. It draws nothing.
 
 import { type Caption, MOST_CAPTIONS, type Text } from "./captions.ts";
 import { isSameLanguage } from "./people.ts";
@@ -8,6 +7,8 @@ import { FLOOR, type UtteranceEvent } from "./wire.ts";
 interface Utterance {
   id: string;
   speaker: string;
+  /** The channel that it is read on: the one of the time when its text was final. */
+  channel: string;
   original: Text | null;
   translations: Map<string, Text>;
   dropped: string | null;
@@ -24,10 +25,17 @@ export class ChannelCaptions {
     this.#channel = channel;
   }
 
-  /** Reads another channel from now on; the captions of it that are known. */
+  /**
+   * Reads another channel from now on. What was read stays as it was; the captions that are not
+   * final yet, and go on in the other language, are returned.
+   */
   tune(channel: string): Caption[] {
     this.#channel = channel;
-    return [...this.#utterances.values()].map((utterance) => this.#captionOf(utterance));
+    const open = [...this.#utterances.values()].filter((one) => !captionOf(one, false).over);
+    return open.map((utterance) => {
+      utterance.channel = channel;
+      return this.#captionOf(utterance);
+    });
   }
 
   /** The caption that an event changed, or the id of one that is gone: it was no speech. */
@@ -45,6 +53,7 @@ export class ChannelCaptions {
     const begun: Utterance = {
       id: utterance,
       speaker,
+      channel: this.#channel,
       original: null,
       translations: new Map(),
       dropped: null,
@@ -77,38 +86,38 @@ export class ChannelCaptions {
         if (partial && before?.partial === false) return false;
         if (isOriginal) utterance.original = { text, language, partial };
         else utterance.translations.set(language, { text, language, partial });
-        return this.#isRead(utterance, language);
+        return isOriginal || isSameLanguage(language, utterance.channel);
       }
     }
   }
 
-  #isRead({ original }: Utterance, language: string): boolean {
-    return original?.language === language || isSameLanguage(language, this.#channel);
+  #captionOf(utterance: Utterance): Caption {
+    return captionOf(utterance, utterance.speaker === this.#identity);
   }
+}
 
-  /** In the channel's language; as it was said where that is all there will be. */
-  #captionOf({ id, speaker, original, translations, dropped }: Utterance): Caption {
-    const isAsSaid =
-      this.#channel === FLOOR || isSameLanguage(original?.language ?? "", this.#channel);
-    const translation = isAsSaid ? null : this.#translationIn(translations);
-    const text = isAsSaid || (dropped && !translation) ? original : translation;
-    return {
-      id,
-      speaker,
-      mine: speaker === this.#identity,
-      transcript: text,
-      translation: null,
-      trace: null,
-      // What passes through or is read on the floor is heard, whatever became of its interpretation.
-      dropped: isAsSaid ? null : dropped,
-      over: dropped !== null || (text !== null && !text.partial),
-    };
-  }
+/** In the channel's language; as it was said where that is all there will be. */
+function captionOf(utterance: Utterance, mine: boolean): Caption {
+  const { id, speaker, channel, original, dropped } = utterance;
+  const isAsSaid = channel === FLOOR || isSameLanguage(original?.language ?? "", channel);
+  const translation = isAsSaid ? null : translationFor(utterance);
+  const text = isAsSaid || (dropped && !translation) ? original : translation;
+  return {
+    id,
+    speaker,
+    mine,
+    transcript: text,
+    translation: null,
+    trace: null,
+    // What is heard as it is said is heard, whatever became of its interpretation.
+    dropped: isAsSaid ? null : dropped,
+    over: dropped !== null || (text !== null && !text.partial),
+  };
+}
 
-  #translationIn(translations: Map<string, Text>): Text | null {
-    for (const [language, text] of translations) {
-      if (isSameLanguage(language, this.#channel)) return text;
-    }
-    return null;
+function translationFor({ channel, translations }: Utterance): Text | null {
+  for (const [language, text] of translations) {
+    if (isSameLanguage(language, channel)) return text;
   }
+  return null;
 }

@@ -78,7 +78,8 @@ export class ConferencePage {
     for (const event of early) this.#take(event);
     this.#update();
     this.#view.focus();
-    if (conference.me.can.speaksAtOnce) await this.#speak();
+    // Not waited for: whoever is asked for the microphone hears the room meanwhile.
+    if (conference.me.can.speaksAtOnce) void this.#speak();
   }
 
   leave(): void {
@@ -148,10 +149,12 @@ export class ConferencePage {
     if (this.#isConnected) this.#view.state(this.#connectedText(), "good");
     if (this.#read === conference.channel) return;
     this.#read = conference.channel;
-    this.#list.clear();
-    for (const caption of this.#captions?.tune(conference.channel) ?? []) {
-      if (caption.over) this.#show(caption);
-    }
+    this.#list.divide(
+      this.#read === FLOOR
+        ? "The floor from here on"
+        : `${shortLanguageName(this.#read)} from here on`,
+    );
+    for (const caption of this.#captions?.tune(conference.channel) ?? []) this.#show(caption);
   }
 
   #take(event: UtteranceEvent): void {

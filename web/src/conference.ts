@@ -41,6 +41,8 @@ export interface Attendee {
 
 // Several people often leave at once; then the room is looked at once.
 const LOOK_AGAIN_MS = 400;
+// How long the reason of an end is waited for.
+const REASON_MS = 1500;
 
 export class Conference {
   readonly me: Attendee;
@@ -277,7 +279,8 @@ export class Conference {
     if (event.type !== "participant.left") return;
     if (event.participant.identity === this.me.identity) {
       if (event.reason === "removed") this.#end("A moderator removed you from the room.");
-      if (event.reason === "room_ended") this.#end(overBecause(""));
+      // Why it ended follows.
+      if (event.reason === "room_ended") setTimeout(() => this.#end(overBecause("")), REASON_MS);
       // The server may have given us up before we noticed: asking tells.
       if (event.reason === "connection_lost") void this.#change({ channel: this.channel });
     }

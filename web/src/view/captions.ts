@@ -1,7 +1,7 @@
 // The captions as a conversation: mine on one side, the others' on the other.
 
 import { type Caption, lines, type Text } from "../captions.ts";
-import { byId, fromTemplate, part } from "./dom.ts";
+import { byId, fromTemplate, make, part } from "./dom.ts";
 import { lagOf } from "./lag.ts";
 
 // How near its end a list counts as read to the end, in pixels.
@@ -12,6 +12,7 @@ export class CaptionList {
   readonly #empty: HTMLElement;
   // Read aloud by screen readers: finished sentences alone, partial ones would never end.
   readonly #spoken: HTMLElement;
+  readonly #newest: HTMLButtonElement;
   readonly #items = new Map<string, HTMLElement>();
 
   /** `id` names the list; what belongs to it is named after it. */
@@ -19,11 +20,15 @@ export class CaptionList {
     this.#list = byId(id, HTMLElement);
     this.#empty = byId(`${id}-empty`, HTMLElement);
     this.#spoken = byId(`${id}-live`, HTMLElement);
-    const newest = byId(`${id}-newest`, HTMLButtonElement);
+    this.#newest = byId(`${id}-newest`, HTMLButtonElement);
+    this.#newest.addEventListener("click", () => this.#scrollToEnd());
+    // Whoever scrolls up reads; whoever is at the end follows, however the window changes.
     this.#list.addEventListener("scroll", () => {
-      newest.hidden = this.#isAtEnd();
+      this.#newest.hidden = this.#isAtEnd();
     });
-    newest.addEventListener("click", () => this.#scrollToEnd());
+    new ResizeObserver(() => {
+      if (this.#newest.hidden) this.#scrollToEnd();
+    }).observe(this.#list);
   }
 
   clear(): void {
@@ -31,6 +36,17 @@ export class CaptionList {
     this.#list.replaceChildren();
     this.#spoken.replaceChildren();
     this.#empty.hidden = false;
+    this.#newest.hidden = true;
+  }
+
+  /** A line between what came before and what comes; none where nothing came before. */
+  divide(text: string): void {
+    const before = this.#list.lastElementChild;
+    if (!before) return;
+    const wasAtEnd = this.#isAtEnd();
+    if (before.matches(".divider")) before.textContent = text;
+    else this.#list.append(make("li", "divider", text));
+    if (wasAtEnd) this.#scrollToEnd();
   }
 
   remove(id: string): void {

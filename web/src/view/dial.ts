@@ -9,6 +9,7 @@ export class Dial {
   readonly #group = byId("dial", HTMLFieldSetElement);
   readonly #turn: (channel: string) => void;
   readonly #stops = new Map<string, HTMLElement>();
+  #tuned = "";
 
   constructor(turn: (channel: string) => void) {
     this.#turn = turn;
@@ -17,6 +18,7 @@ export class Dial {
   /** A stop for each channel; `allowed` names those that may be listened to, null allows all. */
   build(channels: readonly Channel[], allowed: readonly string[] | null): void {
     this.#stops.clear();
+    this.#tuned = "";
     for (const { id } of channels) this.#stops.set(id, this.#stop(id, allowed));
     byId("dial-stops", HTMLElement).replaceChildren(...this.#stops.values());
     this.#group.disabled = false;
@@ -34,6 +36,10 @@ export class Dial {
       const input = stop.querySelector("input");
       const isTuned = channel.id === tuned;
       if (input && input.checked !== isTuned) input.checked = isTuned;
+      if (isTuned && this.#tuned !== tuned) {
+        this.#tuned = tuned;
+        stop.scrollIntoView({ block: "nearest", inline: "center" });
+      }
       stop.classList.toggle("human", channel.interpreter !== null);
       stop.classList.toggle("live", channel.speaking.length > 0);
       const text = saidOf(channel, nameOf);
@@ -49,10 +55,7 @@ export class Dial {
     input.name = "channel";
     input.value = id;
     input.disabled = !(allowed?.includes(id) ?? true);
-    input.addEventListener("change", () => {
-      stop.scrollIntoView({ block: "nearest", inline: "nearest" });
-      this.#turn(id);
-    });
+    input.addEventListener("change", () => this.#turn(id));
     const text = make("span", "stop-text");
     const name = make("span", "stop-name", id === FLOOR ? "Floor" : ownLanguageName(id));
     if (id !== FLOOR) {
@@ -73,5 +76,5 @@ function saidOf(
   if (id === FLOOR)
     return names ? `${names} ${speaking.length > 1 ? "speak" : "speaks"}` : "as it is said";
   if (interpreter) return `${nameOf(interpreter)} interprets`;
-  return names ? `${names}, not interpreted` : "by the machine";
+  return names ? `${names}, directly` : "by the machine";
 }

@@ -23,7 +23,11 @@ export class ConferenceFields {
   constructor(invitation: Invitation | undefined, changed: () => void) {
     this.#invitation = invitation;
     if (invitation) this.#role.value = invitation.role;
-    this.#role.addEventListener("change", changed);
+    this.#role.addEventListener("change", () => {
+      // Interpreters hear what they interpret.
+      if (this.#as === "interpreter") this.#listen.value = FLOOR;
+      changed();
+    });
     this.#languages.addEventListener("change", () => this.#showChannels());
   }
 
@@ -74,11 +78,11 @@ export class ConferenceFields {
     const into = this.#interpret.value;
     const heard = this.heard === FLOOR ? null : this.heard;
     const languages = this.#chosen();
-    const spoken = { listener: heard ?? languages[0] ?? language, interpreter: into };
-    const mine =
-      this.#as === "listener" || this.#as === "interpreter" ? spoken[this.#as] : language;
+    // What interpreters speak is where they speak to; for listeners it is what they would speak.
+    const quiet = this.#as === "interpreter" ? into : (heard ?? languages[0] ?? "");
+    const mine = (this.speaks ? language : quiet) || language;
     return {
-      language: mine || language,
+      language: mine,
       hear: heard ?? mine,
       voice: null,
       grants: grantsFor(this.#as, into),
@@ -101,9 +105,10 @@ export class ConferenceFields {
   #showChannels(): void {
     const chosen = this.#chosen();
     const mine = navigator.language.split("-")[0] ?? "";
+    const heard = this.#as === "interpreter" ? FLOOR : mine;
     const channels = () => chosen.map((code) => new Option(languageName(code), code));
     fill(this.#interpret, channels(), this.#invitation?.channel || mine);
-    fill(this.#listen, [new Option("the floor, as it is said", FLOOR), ...channels()], mine);
+    fill(this.#listen, [new Option("the floor, as it is said", FLOOR), ...channels()], heard);
     this.#check();
   }
 

@@ -56,7 +56,7 @@ export class Roster {
     const text = make("span", "person-text");
     text.append(make("strong"), make("small"));
     item.append(initial, text);
-    if (this.#moderates && identity !== this.#me) item.append(this.#actions(identity, name));
+    if (this.#moderates && identity !== this.#me) text.append(this.#actions(identity, name));
     this.#items.set(identity, item);
     return item;
   }
