@@ -157,10 +157,8 @@ export async function change(location: string, token: string, json: Change): Pro
 /** Servers that help to get through; none where the server names none. */
 export async function iceServers(room: string, token: string): Promise<RTCIceServer[]> {
   const answer = await ask(`${roomPath(room)}/ice-servers`, { bearer: token }).catch(() => null);
-  const body: unknown = await answer?.json().catch(() => null);
-  const named = body as { ice_servers?: unknown; iceServers?: unknown } | null;
-  const list = Array.isArray(body) ? body : (named?.ice_servers ?? named?.iceServers);
-  return Array.isArray(list) ? (list as RTCIceServer[]).filter(({ urls }) => urls) : [];
+  const body = (await answer?.json().catch(() => null)) as { iceServers?: RTCIceServer[] } | null;
+  return body?.iceServers ?? [];
 }
 
 const participantPath = (room: string, identity: string) =>

@@ -7,12 +7,16 @@ import { FLOOR, type UtteranceEvent } from "./wire.ts";
 interface Utterance {
   id: string;
   speaker: string;
+  since: number;
   /** The channel that it is read on: the one of the time when its text was final. */
   channel: string;
   original: Text | null;
   translations: Map<string, Text>;
   dropped: string | null;
 }
+
+/** Longest that a caption waits for its first text, in milliseconds. */
+export const LONGEST_WAIT_MS = 45_000;
 
 export class ChannelCaptions {
   readonly #identity: string;
@@ -38,21 +42,37 @@ export class ChannelCaptions {
     });
   }
 
-  /** The caption that an event changed, or the id of one that is gone: it was no speech. */
-  take(event: UtteranceEvent): Caption | { removed: string } | null {
+  /**
+   * The caption that an event changed, or the id of one that is gone: it was no speech. `now` is in
+   * milliseconds.
+   */
+  take(event: UtteranceEvent, now: number = Date.now()): Caption | { removed: string } | null {
     const known = this.#utterances.get(event.utterance);
     if (event.type === "utterance.dropped" && event.reason === "no_speech") {
       this.#utterances.delete(event.utterance);
       return { removed: event.utterance };
     }
-    const utterance = known ?? this.#begin(event);
+    const utterance = known ?? this.#begin(event, now);
     return this.#change(utterance, event) || !known ? this.#captionOf(utterance) : null;
   }
 
-  #begin({ utterance, speaker }: UtteranceEvent): Utterance {
+  /** Forgets what began long ago and has no text: this channel will have none. Their ids. */
+  expire(now: number): string[] {
+    const ids: string[] = [];
+    for (const [id, utterance] of this.#utterances) {
+      const { transcript, over } = captionOf(utterance, false);
+      if (transcript || over || now - utterance.since <= LONGEST_WAIT_MS) continue;
+      this.#utterances.delete(id);
+      ids.push(id);
+    }
+    return ids;
+  }
+
+  #begin({ utterance, speaker }: UtteranceEvent, since: number): Utterance {
     const begun: Utterance = {
       id: utterance,
       speaker,
+      since,
       channel: this.#channel,
       original: null,
       translations: new Map(),

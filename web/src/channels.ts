@@ -13,12 +13,19 @@ export interface Channel {
   speaking: string[];
 }
 
+/**
+ * Longest that somebody speaks without an end being told, in milliseconds: a stream of one language
+ * tells no end of what nobody translated into it.
+ */
+export const LONGEST_UTTERANCE_MS = 30_000;
+
 export class Channels {
   readonly #languages: string[];
   readonly #people = new Map<string, Participant>();
   readonly #interpreters = new Map<string, string>();
-  // Utterances that have begun and are not over, and whose they are.
-  readonly #open = new Map<string, string>();
+  readonly #names = new Map<string, string>();
+  // Utterances that have begun and are not over: whose they are, and when they were heard of.
+  readonly #open = new Map<string, { speaker: string; since: number }>();
 
   constructor(languages: readonly string[]) {
     this.#languages = [...languages];
@@ -37,7 +44,6 @@ export class Channels {
   nameOf(identity: string): string {
     return this.#names.get(identity) ?? identity;
   }
-  readonly #names = new Map<string, string>();
 
   /** The state as the server has it: events tell only of what comes later. */
   sync({ participants }: Pick<Room, "participants">): void {
@@ -47,13 +53,13 @@ export class Channels {
       this.#meet(person);
       if (person.interprets) this.#interpreters.set(person.interprets, person.identity);
     }
-    for (const [utterance, speaker] of this.#open) {
+    for (const [utterance, { speaker }] of this.#open) {
       if (!this.#people.has(speaker)) this.#open.delete(utterance);
     }
   }
 
-  /** Whether anything changed that is shown. */
-  take(event: RoomEvent): boolean {
+  /** Whether anything changed that is shown. `now` is in milliseconds. */
+  take(event: RoomEvent, now: number = Date.now()): boolean {
     switch (event.type) {
       case "participant.joined":
         this.#meet(event.participant);
@@ -71,7 +77,7 @@ export class Channels {
         else this.#interpreters.delete(event.channel);
         return true;
       case "utterance.started":
-        this.#open.set(event.utterance, event.speaker);
+        this.#open.set(event.utterance, { speaker: event.speaker, since: now });
         return true;
       // Whichever comes first: of what is said in another language, some streams tell the end alone.
       case "utterance.transcript":
@@ -84,6 +90,15 @@ export class Channels {
     }
   }
 
+  /** Forgets who began to speak long ago; whether anybody did. */
+  expire(now: number): boolean {
+    const before = this.#open.size;
+    for (const [utterance, { since }] of this.#open) {
+      if (now - since > LONGEST_UTTERANCE_MS) this.#open.delete(utterance);
+    }
+    return this.#open.size < before;
+  }
+
   /** The floor first, then the languages in the room's order. */
   list(): Channel[] {
     return [FLOOR, ...this.#languages].map((id) => ({
@@ -94,7 +109,7 @@ export class Channels {
   }
 
   #speakingOn(id: string): string[] {
-    const everybody = [...new Set(this.#open.values())];
+    const everybody = [...new Set(Array.from(this.#open.values(), ({ speaker }) => speaker))];
     return everybody.filter((identity) => {
       const person = this.#people.get(identity);
       const booth = person?.interprets ?? this.#boothOf(identity);
@@ -117,7 +132,7 @@ export class Channels {
   }
 
   #leave(identity: string): boolean {
-    for (const [utterance, speaker] of this.#open) {
+    for (const [utterance, { speaker }] of this.#open) {
       if (speaker === identity) this.#open.delete(utterance);
     }
     for (const [channel, interpreter] of this.#interpreters) {

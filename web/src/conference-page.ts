@@ -145,6 +145,7 @@ export class ConferencePage {
   #update(): void {
     const conference = this.#conference;
     if (!conference || this.#isOver) return;
+    for (const id of this.#captions?.expire(Date.now()) ?? []) this.#list.remove(id);
     this.#view.update(conference.channels, conference.channel, conference.originalGain);
     if (this.#isConnected) this.#view.state(this.#connectedText(), "good");
     if (this.#read === conference.channel) return;

@@ -43,6 +43,8 @@ export interface Attendee {
 const LOOK_AGAIN_MS = 400;
 // How long the reason of an end is waited for.
 const REASON_MS = 1500;
+// How often it is looked for what is over though no event said so.
+const TICK_MS = 5000;
 
 export class Conference {
   readonly me: Attendee;
@@ -57,6 +59,7 @@ export class Conference {
   #speaking: Lane | undefined;
   #microphone: MediaStream | undefined;
   #lookAgain: ReturnType<typeof setTimeout> | undefined;
+  #tick: ReturnType<typeof setInterval> | undefined;
   #pending: Change | undefined;
   #changing: Promise<void> | undefined;
   #ended = false;
@@ -92,6 +95,7 @@ export class Conference {
     try {
       // Before the connection, so that no event of ours is missed.
       conference.#follow();
+      conference.#tick = setInterval(() => conference.#expire(), TICK_MS);
       await conference.#listening.start();
     } catch (error) {
       await conference.leave();
@@ -222,6 +226,7 @@ export class Conference {
   async leave(): Promise<void> {
     this.#ended = true;
     clearTimeout(this.#lookAgain);
+    clearInterval(this.#tick);
     this.#events?.close();
     await Promise.all([this.stopSpeaking(), this.#listening.stop()]);
   }
@@ -287,6 +292,11 @@ export class Conference {
     // Whoever has two sessions leaves twice, and may still be there.
     clearTimeout(this.#lookAgain);
     this.#lookAgain = setTimeout(() => void this.#look(), LOOK_AGAIN_MS);
+  }
+
+  #expire(): void {
+    this.channels.expire(Date.now());
+    this.#handlers.changed();
   }
 
   async #look(): Promise<void> {

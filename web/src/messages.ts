@@ -10,6 +10,7 @@ const BY_PROBLEM: Record<string, string> = {
   "not-ready": "The server is still loading its models. Try again in a minute.",
   overloaded: "The server has its hands full. Try again in a minute.",
   "invalid-token": "The key or token is not this server's, or it has expired.",
+  "token-revoked": "A moderator removed you from the room.",
   "missing-credentials": "This server asks for a key or a token.",
   forbidden: "The token does not allow this; it may be for another room.",
 };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Caption } from "../src/captions.ts";
-import { ChannelCaptions } from "../src/channel-captions.ts";
+import { ChannelCaptions, LONGEST_WAIT_MS } from "../src/channel-captions.ts";
 import type { UtteranceEvent } from "../src/wire.ts";
 
 const told = { seq: 1, time_ms: 0, room: "hall" };
@@ -115,4 +115,14 @@ test("what began like speech and was none is taken back", () => {
   const captions = new ChannelCaptions("luc", "fr");
   captions.take(started("u"));
   assert.deepEqual(captions.take(dropped("u", "no_speech")), { removed: "u" });
+});
+
+test("a caption that gets no text on this channel is forgotten, one with a text is kept", () => {
+  const captions = new ChannelCaptions("luc", "fr");
+  captions.take(started("a"), 1000);
+  captions.take(started("b"), 1000);
+  captions.take(became("b", "fr", "Bonjour."), 1500);
+  assert.deepEqual(captions.expire(1000 + LONGEST_WAIT_MS), []);
+  assert.deepEqual(captions.expire(1001 + LONGEST_WAIT_MS), ["a"]);
+  assert.deepEqual(captions.expire(1001 + LONGEST_WAIT_MS), []);
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Channels } from "../src/channels.ts";
+import { Channels, LONGEST_UTTERANCE_MS } from "../src/channels.ts";
 import type { Participant, RoomEvent } from "../src/wire.ts";
 
 const told = { seq: 1, time_ms: 0, room: "hall" };
@@ -122,4 +122,13 @@ test("looking at the room again corrects what was missed, and names of the gone 
   assert.equal(interpreterOf(channels, "fr"), "bea");
   assert.equal(channels.nameOf("luc"), "LUC");
   assert.equal(channels.nameOf("nobody"), "nobody");
+});
+
+test("somebody of whom no end is told speaks no longer than an utterance can be", () => {
+  const channels = hall(person("anna", "en"));
+  channels.take(started("anna"), 1000);
+  assert.equal(channels.expire(1000 + LONGEST_UTTERANCE_MS), false);
+  assert.deepEqual(speakingOn(channels).floor, ["anna"]);
+  assert.equal(channels.expire(1001 + LONGEST_UTTERANCE_MS), true);
+  assert.deepEqual(speakingOn(channels).floor, []);
 });
