@@ -148,6 +148,7 @@ async def hold(server, held: Meeting, output) -> None:
                 f"document.querySelector('{SOUND}').dataset.mark === 'first'"
             )
             held.connections = await luisa.evaluate("window.connections")
+            await take_pictures(luisa, output)
 
             # Somebody speaks on the page, and a peer hears the interpretation.
             token = await api.token(room, "beto", "es", grants={"speak": False})
@@ -164,12 +165,10 @@ async def hold(server, held: Meeting, output) -> None:
             held.captions = await luisa.evaluate(CAPTIONS)
             held.live_lines = await luisa.evaluate("[...window.lines]")
             held.partials = await luisa.evaluate("[...window.partials]")
-            await take_pictures(luisa, output)
 
             await moderate(browser, invited, events, held, anna)
             await api.delete_room(room)
             held.over = await luisa.wait_for("document.querySelector('#over-message').textContent")
-            await luisa.screenshot(output / "over.png")
             held.errors = luisa.errors + anna.errors
 
 

@@ -97,6 +97,11 @@ export class ConferencePage {
     if (!conference || conference.isSpeaking) return;
     try {
       const microphone = await openMicrophone();
+      if (this.#conference !== conference || this.#isOver) {
+        // Left while the browser asked.
+        for (const track of microphone.getTracks()) track.stop();
+        return;
+      }
       this.#view.note("");
       this.#view.voice("live");
       this.#meter = new Meter(microphone, (level) => this.#view.level(level));

@@ -9,6 +9,7 @@ import { explain } from "./messages.ts";
 import { Meter } from "./meter.ts";
 import { openMicrophone } from "./microphone.ts";
 import "./style.css";
+import "./conference.css";
 import { CallView } from "./view/call.ts";
 import { CaptionList } from "./view/captions.ts";
 import { byId } from "./view/dom.ts";
