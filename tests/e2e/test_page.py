@@ -2,8 +2,6 @@
 WebRTC stack. What is said must be read and heard on both sides."""
 
 import asyncio
-import base64
-import wave
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +26,8 @@ LEAD_S = 5.0
 BETWEEN_S = 3.0
 TAIL_S = 120.0
 
+SOUND = "#sound-interpretation"
+
 # What the page does not keep by itself: where its session is, and which texts were partial.
 WATCH = """
 window.sessions = [];
@@ -44,23 +44,6 @@ new MutationObserver(() => {
     window.partials.push(text.textContent);
   }
 }).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
-"""
-RECORD = """
-(() => {
-  const played = document.querySelector("#sound-interpretation").captureStream();
-  const recorder = new MediaRecorder(played);
-  const chunks = [];
-  recorder.ondataavailable = ({ data }) => chunks.push(data);
-  recorder.start(500);
-  window.recorded = () => new Promise((resolve) => {
-    recorder.onstop = () => {
-      const reader = new FileReader();
-      reader.onload = () => resolve(reader.result.split(",")[1]);
-      reader.readAsDataURL(new Blob(chunks));
-    };
-    recorder.stop();
-  });
-})()
 """
 CAPTIONS = """
 [...document.querySelectorAll("#captions .caption")].map((caption) => {
@@ -130,15 +113,6 @@ def one_after_the_other(said: list[prompts.Prompt]) -> np.ndarray:
     )
 
 
-def write_wav(path, samples: np.ndarray):
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(prompts.SAMPLE_RATE)
-        file.writeframes(samples.tobytes())
-    return path
-
-
 async def fill_in(page: Page, name: str, language: str) -> None:
     await page.wait_for("!document.querySelector('#join-button').disabled")
     await page.type("#name", name)
@@ -152,7 +126,7 @@ async def hold(server, held: PageCall, output) -> None:
         one_after_the_other(held.english),
         signals.silence(TAIL_S),
     ]
-    microphone = write_wav(output / "microphone.wav", np.concatenate(speech))
+    microphone = signals.write_wav(output / "microphone.wav", np.concatenate(speech))
     async with (
         Api(server) as api,
         Browser(output, microphone=microphone) as browser,
@@ -176,7 +150,7 @@ async def hold(server, held: PageCall, output) -> None:
             await page.screenshot(output / "lobby-light.png")
             await page.click("#join-button")
             await page.wait_for("document.querySelector('#state')?.dataset.kind === 'good'")
-            await page.evaluate(RECORD)
+            await page.record(SOUND)
 
             # Anna speaks on the page, Beto hears her in Spanish.
             before = len(beto.log.arrived)
@@ -187,10 +161,8 @@ async def hold(server, held: PageCall, output) -> None:
             # Beto answers, and Anna hears him in English.
             await beto.say(one_after_the_other(held.spanish))
             await utterances_are_over(events, len(SPANISH), by_page=False)
-            await page_is_quiet(page)
-            (output / "heard.webm").write_bytes(
-                base64.b64decode(await page.evaluate("window.recorded()"))
-            )
+            await page.hear_out(SOUND)
+            (output / "heard.webm").write_bytes(await page.recorded())
             held.heard_by_page = prompts.decode(output / "heard.webm")
 
             held.captions = await page.evaluate(CAPTIONS)
@@ -240,25 +212,6 @@ async def utterances_are_over(events, count: int, *, by_page: bool) -> None:
         told = [event.body for event in events.events]
         raise TimeoutError(f"{spoken()} of {count} utterances were spoken: {told}") from None
     await events.settle(quiet_s=call.PAUSE_S, timeout_s=call.SENTENCE_TIMEOUT_S)
-
-
-async def page_is_quiet(page: Page) -> None:
-    """Waits until what the page plays has been quiet for a while."""
-    await page.evaluate("""
-        new Promise((resolve) => {
-          const context = new AudioContext();
-          const analyser = context.createAnalyser();
-          const audio = document.querySelector("#sound-interpretation");
-          context.createMediaStreamSource(audio.srcObject).connect(analyser);
-          const samples = new Float32Array(analyser.fftSize);
-          let quiet = 0;
-          const look = setInterval(() => {
-            analyser.getFloatTimeDomainData(samples);
-            quiet = samples.some((sample) => Math.abs(sample) > 0.01) ? 0 : quiet + 1;
-            if (quiet === 30) { clearInterval(look); context.close(); resolve(); }
-          }, 50);
-        })
-    """)
 
 
 async def take_pictures(page: Page, output) -> None:

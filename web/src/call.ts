@@ -7,6 +7,7 @@ import { delayMs } from "./backoff.ts";
 import { Events } from "./events.ts";
 import { explain, isFinal } from "./messages.ts";
 import { Peer, type Sound } from "./peer.ts";
+import { wait } from "./wait.ts";
 import type { Participant, UtteranceEvent } from "./wire.ts";
 
 /** Where tokens come from. */
@@ -121,7 +122,7 @@ export class Call {
           this.#showPeople();
         } else if (event.type === "participant.left") {
           this.#left(event.participant, event.reason);
-        } else {
+        } else if ("utterance" in event) {
           this.#handlers.utterance(event);
         }
       },
@@ -232,17 +233,4 @@ export class Call {
     this.leave();
     this.#handlers.ended(message);
   }
-}
-
-/** Waits, but not once the network is back. */
-function wait(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      removeEventListener("online", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    addEventListener("online", done);
-  });
 }

@@ -25,7 +25,7 @@ export interface Caption {
 }
 
 /** Captions that are kept; the oldest go first. */
-const MOST_CAPTIONS = 500;
+export const MOST_CAPTIONS = 500;
 
 export class Captions {
   readonly #identity: string;

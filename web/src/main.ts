@@ -4,20 +4,24 @@ import { claimsOf } from "./address.ts";
 import * as api from "./api.ts";
 import { Call, type Tokens } from "./call.ts";
 import { Captions } from "./captions.ts";
+import { ConferencePage } from "./conference-page.ts";
 import { explain } from "./messages.ts";
 import { Meter } from "./meter.ts";
+import { openMicrophone } from "./microphone.ts";
 import "./style.css";
+import "./conference.css";
 import { CallView } from "./view/call.ts";
 import { CaptionList } from "./view/captions.ts";
 import { byId } from "./view/dom.ts";
 import { LagPanel } from "./view/lag.ts";
 import { Lobby } from "./view/lobby.ts";
-import type { UtteranceEvent } from "./wire.ts";
+import type { RoomKind, UtteranceEvent } from "./wire.ts";
 
 const lobby = new Lobby(join);
 const view = new CallView({ mute: (muted) => call?.mute(muted), leave: () => leave("You left.") });
-const list = new CaptionList();
+const list = new CaptionList("captions");
 const lags = new LagPanel();
+const conference = new ConferencePage(showLobby);
 let call: Call | null = null;
 let meter: Meter | null = null;
 
@@ -28,7 +32,29 @@ function tokensFor(wish: api.Wish, access: string): Tokens {
   return { get: async () => (await make()).token, renewable: true };
 }
 
-async function join(wish: api.Wish, access: string): Promise<void> {
+/** What the room holds: what a token's room says, else what was chosen. */
+async function kindOf(wish: api.Wish, access: string): Promise<RoomKind> {
+  const room = claimsOf(access)?.room;
+  return room ? (await api.room(room, access)).kind : (wish.kind ?? "call");
+}
+
+async function join(wish: api.Wish, access: string, channel: string | null): Promise<void> {
+  let kind = wish.kind ?? "call";
+  try {
+    kind = await kindOf(wish, access);
+    if (kind === "call") {
+      await joinCall(wish, access);
+      return;
+    }
+    await conference.join(tokensFor(wish, access), channel);
+    lobby.hide();
+    byId("farewell", HTMLElement).textContent = "";
+  } catch (error) {
+    lobby.fail(explain(error, kind));
+  }
+}
+
+async function joinCall(wish: api.Wish, access: string): Promise<void> {
   let microphone: MediaStream | undefined;
   try {
     microphone = await openMicrophone();
@@ -59,18 +85,8 @@ async function join(wish: api.Wish, access: string): Promise<void> {
     view.show(call.me, call.originalGain);
   } catch (error) {
     for (const track of microphone?.getTracks() ?? []) track.stop();
-    lobby.fail(explain(error));
+    throw error;
   }
-}
-
-async function openMicrophone(): Promise<MediaStream> {
-  // Browsers hide it from pages that came over an open network.
-  if (!navigator.mediaDevices) {
-    throw new Error("the browser gives a microphone only to pages over https or on localhost");
-  }
-  return navigator.mediaDevices.getUserMedia({
-    audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
-  });
 }
 
 function show(captions: Captions, event: UtteranceEvent): void {
@@ -90,6 +106,10 @@ function leave(message: string): void {
   meter?.stop();
   meter = null;
   view.hide();
+  showLobby(message);
+}
+
+function showLobby(message: string): void {
   byId("farewell", HTMLElement).textContent = message;
   lobby.show();
 }
@@ -97,6 +117,7 @@ function leave(message: string): void {
 // Whoever comes back to the page finds the form, and no call that looks alive.
 addEventListener("pagehide", () => {
   if (call) leave("You left.");
+  conference.leave();
 });
 
 async function start(): Promise<void> {

@@ -56,6 +56,12 @@ export function languageName(code: string): string {
   return own.toLowerCase() === inEnglish.toLowerCase() ? inEnglish : `${inEnglish} (${own})`;
 }
 
+/** `fr` as `Français`. */
+export function ownLanguageName(code: string): string {
+  const own = nameIn(code, code);
+  return own.charAt(0).toUpperCase() + own.slice(1);
+}
+
 export const shortLanguageName = (code: string) => nameIn("en", code);
 
 function nameIn(language: string, code: string): string {

@@ -8,12 +8,43 @@ export interface Participant {
   /** Language heard. */
   hear: string;
   voice?: string;
+  /** A moderator has silenced them. */
+  muted?: boolean;
+  /** The conference channel they interpret into. */
+  interprets?: string;
+  /** The conference channel they listen to: a language or `floor`. */
+  channel?: string;
 }
+
+export type RoomKind = "call" | "conference";
+
+/** The channel that carries the original sound of a conference. */
+export const FLOOR = "floor";
 
 export interface Room {
   name: string;
+  kind: RoomKind;
+  /** In a conference: its channels. */
+  languages: string[];
   original_gain: number;
   participants: Participant[];
+}
+
+/** What a participant may do; what is missing is as the server has it by default. */
+export interface Grants {
+  speak?: boolean;
+  listen?: boolean;
+  /** Channels that may be listened to; every one when missing. */
+  channels?: string[];
+  /** Channels that they may interpret into. */
+  interpret?: string[];
+  moderate?: boolean;
+}
+
+/** What a session listens to; what is missing stays as it is. */
+export interface Change {
+  channel?: string;
+  original_gain?: number;
 }
 
 export interface LanguageInfo {
@@ -65,6 +96,10 @@ interface WithText extends OfUtterance {
 }
 
 export type RoomEvent =
+  | (Told & { type: "room.started" })
+  | (Told & { type: "room.ended"; reason: string })
+  | (Told & { type: "participant.muted"; identity: string; muted: boolean })
+  | (Told & { type: "channel.interpreter"; channel: string; interpreter?: string })
   | (Told & { type: "participant.joined"; participant: Participant })
   | (Told & { type: "participant.left"; participant: Participant; reason: string })
   | (OfUtterance & { type: "utterance.started" })

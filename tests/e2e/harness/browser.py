@@ -106,6 +106,42 @@ class Browser:
         return page
 
 
+# What an audio element plays, as a file. One recording at a time.
+RECORD = """
+((selector) => {
+  const recorder = new MediaRecorder(document.querySelector(selector).captureStream());
+  const chunks = [];
+  recorder.ondataavailable = ({ data }) => chunks.push(data);
+  recorder.start(500);
+  window.recorded = () => new Promise((resolve) => {
+    recorder.onstop = () => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(reader.result.split(",")[1]);
+      reader.readAsDataURL(new Blob(chunks));
+    };
+    recorder.stop();
+  });
+})
+"""
+# Resolves once an audio element has played nothing audible for a while.
+QUIET = """
+((selector, looks) => new Promise((resolve) => {
+  const context = new AudioContext();
+  const analyser = context.createAnalyser();
+  const audio = document.querySelector(selector);
+  context.createMediaStreamSource(audio.srcObject).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  let quiet = 0;
+  const look = setInterval(() => {
+    analyser.getFloatTimeDomainData(samples);
+    quiet = samples.some((sample) => Math.abs(sample) > 0.01) ? 0 : quiet + 1;
+    if (quiet === looks) { clearInterval(look); context.close(); resolve(); }
+  }, 50);
+}))
+"""
+LOOKS_PER_S = 20
+
+
 class Page:
     """One tab."""
 
@@ -191,6 +227,25 @@ class Page:
             " return select.value; })()"
         )
         assert chosen == value, f"{selector} has no option {value!r}"
+
+    async def press(self, key: str, code: int) -> None:
+        """A key that is no letter, by its DOM name and its Windows key code."""
+        for kind in ("keyDown", "keyUp"):
+            await self.send(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
+            )
+
+    async def record(self, selector: str) -> None:
+        """Records what an audio element plays from now on."""
+        await self.evaluate(f"{RECORD}({json.dumps(selector)})")
+
+    async def recorded(self) -> bytes:
+        """Ends the recording and gives it as WebM."""
+        return base64.b64decode(await self.evaluate("window.recorded()"))
+
+    async def hear_out(self, selector: str, *, quiet_s: float = 1.5) -> None:
+        """Waits until what an audio element plays has been quiet for a while."""
+        await self.evaluate(f"{QUIET}({json.dumps(selector)}, {int(quiet_s * LOOKS_PER_S)})")
 
     async def look(self, *, width: int, height: int, dark: bool = False) -> None:
         """Size of the window and the colours that its user prefers."""

@@ -1,8 +1,9 @@
-"""Sounds that are not speech, as 48 kHz mono s16."""
+"""Sounds that are not speech, as 48 kHz mono s16, and sounds as files."""
 
 from __future__ import annotations
 
 import random
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,15 @@ def music(seconds: float, *, seed: int) -> tuple[str, np.ndarray]:
     offset_s = draw.randrange(10, 60)
     passage = decode(path, offset_s=offset_s, duration_s=seconds)
     return f"{path.name} from {offset_s} s", passage
+
+
+def write_wav(path: Path, samples: np.ndarray) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.tobytes())
+    return path
 
 
 def _to_s16(signal: np.ndarray) -> np.ndarray:

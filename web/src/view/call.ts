@@ -7,8 +7,7 @@ import type { Sound } from "../peer.ts";
 import { areUnderstood } from "../people.ts";
 import type { Participant } from "../wire.ts";
 import { byId, make } from "./dom.ts";
-
-const COPIED_MS = 2000;
+import { copy } from "./share.ts";
 
 export interface CallControls {
   mute: (muted: boolean) => void;
@@ -39,7 +38,9 @@ export class CallView {
     this.#volume.addEventListener("input", () => this.#setVolumes());
     this.#original.addEventListener("input", () => this.#setVolumes());
     byId("leave", HTMLButtonElement).addEventListener("click", () => controls.leave());
-    byId("share", HTMLButtonElement).addEventListener("click", () => void this.#share());
+    const share = byId("share", HTMLButtonElement);
+    const link = byId("share-link", HTMLInputElement);
+    share.addEventListener("click", () => void copy(link, share));
     addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -130,22 +131,6 @@ export class CallView {
     this.#mute.setAttribute("aria-pressed", String(muted));
     this.#section.classList.toggle("muted", muted);
     this.#controls.mute(muted);
-  }
-
-  async #share(): Promise<void> {
-    const link = byId("share-link", HTMLInputElement);
-    const button = byId("share", HTMLButtonElement);
-    try {
-      await navigator.clipboard.writeText(link.value);
-      button.textContent = "Copied";
-    } catch {
-      // No clipboard without a secure context: then by hand.
-      link.select();
-      button.textContent = "Press Ctrl+C";
-    }
-    setTimeout(() => {
-      button.textContent = "Copy link";
-    }, COPIED_MS);
   }
 
   /** M mutes, unless a letter is meant for a field. */

@@ -1,24 +1,52 @@
 // The captions as a conversation: mine on one side, the others' on the other.
 
 import { type Caption, lines, type Text } from "../captions.ts";
-import { byId, fromTemplate, part } from "./dom.ts";
+import { byId, fromTemplate, make, part } from "./dom.ts";
 import { lagOf } from "./lag.ts";
 
 // How near its end a list counts as read to the end, in pixels.
 const AT_END_PX = 80;
 
 export class CaptionList {
-  readonly #list = byId("captions", HTMLElement);
-  readonly #empty = byId("captions-empty", HTMLElement);
+  readonly #list: HTMLElement;
+  readonly #empty: HTMLElement;
   // Read aloud by screen readers: finished sentences alone, partial ones would never end.
-  readonly #spoken = byId("captions-live", HTMLElement);
+  readonly #spoken: HTMLElement;
+  readonly #newest: HTMLButtonElement;
   readonly #items = new Map<string, HTMLElement>();
+
+  /** `id` names the list; what belongs to it is named after it. */
+  constructor(id: string) {
+    this.#list = byId(id, HTMLElement);
+    this.#empty = byId(`${id}-empty`, HTMLElement);
+    this.#spoken = byId(`${id}-live`, HTMLElement);
+    this.#newest = byId(`${id}-newest`, HTMLButtonElement);
+    this.#newest.addEventListener("click", () => this.#scrollToEnd());
+    // Whoever scrolls up reads; whoever is at the end follows, however the window changes.
+    this.#list.addEventListener("scroll", () => {
+      this.#newest.hidden = this.#isAtEnd();
+    });
+    new ResizeObserver(() => {
+      if (this.#newest.hidden) this.#scrollToEnd();
+    }).observe(this.#list);
+  }
 
   clear(): void {
     this.#items.clear();
     this.#list.replaceChildren();
     this.#spoken.replaceChildren();
     this.#empty.hidden = false;
+    this.#newest.hidden = true;
+  }
+
+  /** A line between what came before and what comes; none where nothing came before. */
+  divide(text: string): void {
+    const before = this.#list.lastElementChild;
+    if (!before) return;
+    const wasAtEnd = this.#isAtEnd();
+    if (before.matches(".divider")) before.textContent = text;
+    else this.#list.append(make("li", "divider", text));
+    if (wasAtEnd) this.#scrollToEnd();
   }
 
   remove(id: string): void {
@@ -40,7 +68,7 @@ export class CaptionList {
     note.hidden = !caption.dropped;
     if (caption.trace && !item.querySelector(".lag")) item.append(lagOf(caption.trace));
     if (lead && !lead.partial && !caption.mine) this.#say(item, speaker, lead);
-    if (wasAtEnd) this.#list.scrollTo({ top: this.#list.scrollHeight });
+    if (wasAtEnd) this.#scrollToEnd();
   }
 
   #add(caption: Caption, speaker: string): HTMLElement {
@@ -60,6 +88,10 @@ export class CaptionList {
     line.lang = language;
     line.textContent = `${speaker}: ${text}`;
     this.#spoken.replaceChildren(line);
+  }
+
+  #scrollToEnd(): void {
+    this.#list.scrollTo({ top: this.#list.scrollHeight });
   }
 
   #isAtEnd(): boolean {

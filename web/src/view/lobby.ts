@@ -1,10 +1,11 @@
-// The form before the call: who one is, what one speaks and hears, and where.
+// The form before a room: who one is, what one speaks and hears, and where.
 
 import { asked, claimsOf } from "../address.ts";
 import type { Wish } from "../api.ts";
 import { identityFor, inventedRoom, languageName, voiceLabel } from "../names.ts";
-import type { LanguageInfo, VoiceInfo } from "../wire.ts";
+import type { LanguageInfo, RoomKind, VoiceInfo } from "../wire.ts";
 import { byId } from "./dom.ts";
+import { ConferenceFields } from "./lobby-conference.ts";
 
 const NAME_KEY = "dragoman.name";
 
@@ -20,16 +21,26 @@ export class Lobby {
   readonly #access = byId("access", HTMLInputElement);
   readonly #button = byId("join-button", HTMLButtonElement);
   readonly #error = byId("join-error", HTMLElement);
+  readonly #kinds = byId("kind", HTMLFieldSetElement);
+  readonly #conference: ConferenceFields;
+  readonly #isInvited: boolean;
   #voices: VoiceInfo[] = [];
 
-  /** `join` is called with a complete form. */
-  constructor(join: (wish: Wish, access: string) => Promise<void>) {
-    const { room, access } = asked(new URL(location.href));
+  /**
+   * `join` is called with a complete form; `channel` is what is to be heard of a conference, null
+   * in a call.
+   */
+  constructor(join: (wish: Wish, access: string, channel: string | null) => Promise<void>) {
+    const { room, access, conference } = asked(new URL(location.href));
+    this.#isInvited = room !== "";
+    this.#conference = new ConferenceFields(conference, () => this.#showKind());
     this.#name.value = localStorage.getItem(NAME_KEY) ?? "";
     this.#access.value = access;
     this.#room.value = room || inventedRoom(Math.random);
-    this.#button.textContent = room ? "Join the call" : "Start the call";
-    this.#title.textContent = room ? "Join a call" : "Start a call";
+    // Whoever was invited has nothing to choose here.
+    this.#kinds.hidden = this.#isInvited;
+    if (conference) byId("kind-conference", HTMLInputElement).checked = true;
+    this.#kinds.addEventListener("change", () => this.#showKind());
     this.#language.addEventListener("change", () => this.#showVoices());
     this.#hear.addEventListener("change", () => this.#showVoices());
     byId("new-room", HTMLButtonElement).addEventListener("click", () => {
@@ -41,10 +52,32 @@ export class Lobby {
       localStorage.setItem(NAME_KEY, this.#name.value);
       this.fail("");
       this.#button.disabled = true;
-      void join(this.#wish(), this.#access.value.trim()).finally(() => {
+      const channel = this.#kind === "conference" ? this.#conference.heard : null;
+      void join(this.#wish(), this.#access.value.trim(), channel).finally(() => {
         this.#button.disabled = false;
       });
     });
+    this.#showKind();
+  }
+
+  get #kind(): RoomKind {
+    return byId("kind-conference", HTMLInputElement).checked ? "conference" : "call";
+  }
+
+  #showKind(): void {
+    const kind = this.#kind;
+    const isConference = kind === "conference";
+    this.#button.textContent = `${this.#isInvited ? "Join" : "Start"} the ${kind}`;
+    this.#title.textContent = `${this.#isInvited ? "Join" : "Start"} a ${kind}`;
+    for (const field of this.#form.querySelectorAll<HTMLElement>("[data-for]")) {
+      field.hidden = field.dataset.for !== kind;
+    }
+    this.#conference.show(isConference);
+    const speaks = !isConference || this.#conference.speaks;
+    byId("language-field", HTMLElement).hidden = !speaks;
+    byId("room-help", HTMLElement).textContent = isConference
+      ? "Whoever enters the same name is in the same conference."
+      : "Whoever enters the same name is in the same call.";
   }
 
   offer(languages: LanguageInfo[], voices: VoiceInfo[], needsNoKey: boolean): void {
@@ -61,6 +94,7 @@ export class Lobby {
     field.hidden = needsNoKey && !this.#access.value;
     this.#access.required = !needsNoKey;
     this.#showVoices();
+    this.#conference.offer(languages);
     this.#button.disabled = false;
   }
 
@@ -94,10 +128,14 @@ export class Lobby {
     const language = this.#language.value;
     const bytes = crypto.getRandomValues(new Uint8Array(3));
     const suffix = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    return {
+    const who = {
       room: claimsOf(this.#access.value.trim())?.room ?? this.#room.value,
       identity: identityFor(name, suffix),
       name,
+    };
+    if (this.#kind === "conference") return { ...who, ...this.#conference.wish(language) };
+    return {
+      ...who,
       language,
       hear: this.#hear.value || language,
       voice: this.#voice.value || null,
