@@ -153,6 +153,12 @@ impl Collector for Now {
             ("datagrams_unsent", "Datagrams that the system did not take", media.send_errors),
             ("packets_in", "RTP packets that came in", media.packets_in),
             ("packets_out", "RTP packets that went out", media.packets_out),
+            (
+                "media_forwarded",
+                "RTP packets that went out as they had come in, not encoded again",
+                media.forwarded,
+            ),
+            ("media_encodes", "Opus packets encoded, each for one listener or many", media.encodes),
             ("packets_lost", "RTP packets that never came, or too late", media.lost),
             ("packets_late", "RTP packets that came after their place had passed", media.late),
             ("packets_duplicate", "RTP packets that came twice", media.duplicates),

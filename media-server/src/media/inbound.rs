@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::activity::Activity;
+use super::arrivals::{Arrival, Arrivals};
 use super::codec::{self, Decoder};
 use super::frames::{HeardWriter, PLAYOUT_SAMPLES};
 use super::heard::HeardAssembler;
@@ -20,6 +22,11 @@ use crate::transport::{RtpIn, TransportError};
 /// Twenty milliseconds of silence, the largest piece that is fed at once.
 const SILENCE: [f32; PLAYOUT_SAMPLES] = [0.0; PLAYOUT_SAMPLES];
 
+/// Packets that may be passed on as they came: so many in every tick of 20 ms, and so many at once.
+/// A sender of packets of 10 ms needs two; more would let one peer make the worker send without end.
+const PASSED_ON: u32 = 3;
+const PASSED_ON_AT_ONCE: u32 = 32;
+
 /// Ticks of 20 ms between two records of the jitter buffer's target.
 const TARGET_EVERY: u32 = 50;
 
@@ -32,6 +39,12 @@ pub struct Inbound {
     decoder: Decoder,
     heard: HeardAssembler,
     jitter: Jitter,
+    activity: Activity,
+    /// Packets since the last tick, and in the tick before it.
+    arriving: Arrivals,
+    arrived: Arrivals,
+    /// Packets that may still be passed on.
+    credit: u32,
     pcm: Vec<f32>,
     /// What is heard next follows silence that was put in place of lost sound.
     fade_in: bool,
@@ -58,6 +71,10 @@ impl Inbound {
             heard: HeardAssembler::new(writer)
                 .map_err(|error| failed("resampler", error.to_string()))?,
             jitter: Jitter::default(),
+            activity: Activity::default(),
+            arriving: Arrivals::default(),
+            arrived: Arrivals::default(),
+            credit: PASSED_ON_AT_ONCE,
             pcm: Vec::with_capacity(4 * 5_760),
             fade_in: false,
             ticks: 0,
@@ -69,13 +86,22 @@ impl Inbound {
     /// Takes a packet and decodes what is due.
     pub fn packet(&mut self, packet: RtpIn, counters: &Counters) {
         counters.packets_in.add(1);
-        let arrived = packet.arrived;
+        let RtpIn { arrived, sequence, timestamp, .. } = packet;
         let packet = Packet {
             sequence: self.sequences.extend(u64::from(packet.sequence)),
             timestamp: self.timestamps.extend(u64::from(packet.timestamp)),
             arrived,
             payload: packet.payload,
         };
+        let samples = codec::packet_samples(&packet.payload);
+        let has_credit = self.credit > 0;
+        if let Some(samples) = samples.and_then(|samples| u32::try_from(samples).ok())
+            && has_credit
+            && self.reorder.is_new(packet.sequence)
+        {
+            self.credit -= 1;
+            self.arriving.push(Arrival { sequence, timestamp, samples, payload: &packet.payload });
+        }
         match self.reorder.push(packet) {
             Fate::Kept => {}
             Fate::Late => counters.late.add(1),
@@ -87,6 +113,10 @@ impl Inbound {
     /// Every 20 ms: gives up on packets that wait too long, feeds silence when nothing comes.
     pub fn tick(&mut self, now: Instant, counters: &Counters) {
         self.ticks = self.ticks.wrapping_add(1);
+        self.activity.tick();
+        self.arrived.clear();
+        std::mem::swap(&mut self.arriving, &mut self.arrived);
+        self.credit = (self.credit + PASSED_ON).min(PASSED_ON_AT_ONCE);
         if self.ticks.is_multiple_of(TARGET_EVERY) && self.jitter.is_playing() {
             let micros = self.jitter.target() as u64 * 1_000 / 48;
             counters.jitter_targets.record(Duration::from_micros(micros));
@@ -104,6 +134,18 @@ impl Inbound {
     /// The original's next 20 ms for the mixer; false when it is silent.
     pub fn pull_original(&mut self, now: Instant, block: &mut [f32; PLAYOUT_SAMPLES]) -> bool {
         self.jitter.pull(now, block)
+    }
+
+    /// The packets that came between the last two ticks, to be passed on as they are.
+    #[must_use]
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.arrived
+    }
+
+    /// Whether the peer has something to say.
+    #[must_use]
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     fn decode_due(&mut self, now: Instant, counters: &Counters) {
@@ -135,6 +177,7 @@ impl Inbound {
             counters.damaged.add(1);
             self.decoder.conceal(length(duration), &mut self.pcm);
         }
+        self.activity.packet(&self.pcm);
         let is_due_in_full = self.pcm.len() as u64 == duration;
         if is_due_in_full && stretch::is_quiet(&self.pcm) && self.timeline.pay_with_quiet(duration)
         {

@@ -12,6 +12,8 @@ pub const DUCKED: f32 = 0.35;
 pub const RAMP_SAMPLES: usize = 3_840;
 /// Ticks of 20 ms that originals stay ducked across a pause within an utterance.
 const HOLD_TICKS: u32 = 15;
+/// Routes that need no new memory.
+const USUAL_ROUTES: usize = 8;
 /// From here on the sum is bent so that it never passes 1.
 const KNEE: f32 = 0.8;
 
@@ -55,7 +57,7 @@ pub struct Mixer {
 impl Default for Mixer {
     fn default() -> Self {
         let full = Ramp { level: 1.0, target: 1.0 };
-        Self { routes: Vec::new(), voice: full, duck: full, hold: 0 }
+        Self { routes: Vec::with_capacity(USUAL_ROUTES), voice: full, duck: full, hold: 0 }
     }
 }
 
@@ -79,6 +81,25 @@ impl Mixer {
             route.gain.target = 0.0;
             route.is_leaving = true;
         }
+    }
+
+    /// The listener hears these sources from now on and no others, each with its gain and whether it
+    /// is ducked.
+    pub fn follow(&mut self, sources: impl Iterator<Item = (PeerId, f32, bool)> + Clone) {
+        for route in &mut self.routes {
+            if !sources.clone().any(|(source, ..)| source == route.source) {
+                route.gain.target = 0.0;
+                route.is_leaving = true;
+            }
+        }
+        for (source, gain, duck) in sources {
+            self.set_route(source, gain, duck);
+        }
+    }
+
+    /// Somebody whose sound is one of the routes interprets in this tick: what ducks is ducked.
+    pub fn duck(&mut self) {
+        self.hold = HOLD_TICKS;
     }
 
     /// The listener hears interpretations at `gain` from now on: less than 1 while they speak
@@ -249,6 +270,25 @@ mod tests {
         let heard = ticks(&mut mixer, 10, None, false);
         assert!(largest_step(&heard) < 0.001);
         assert!(mixer.routes.is_empty());
+    }
+
+    #[test]
+    fn who_is_followed_no_more_fades_out_and_a_human_interpreter_ducks_the_floor() {
+        const INTERPRETER: PeerId = PeerId(2);
+        let mut mixer = Mixer::default();
+        mixer.follow([(SPEAKER, 0.6, true), (INTERPRETER, 1.0, false)].into_iter());
+        let mut heard = ticks(&mut mixer, 10, None, false);
+        assert!((heard[heard.len() - 1] - 0.3).abs() < 1e-4);
+        for _ in 0..10 {
+            mixer.duck();
+            heard.extend(ticks(&mut mixer, 1, None, false));
+        }
+        assert!((heard[heard.len() - 1] - 0.3 * DUCKED).abs() < 1e-4);
+        mixer.follow([(INTERPRETER, 1.0, false)].into_iter());
+        heard.extend(ticks(&mut mixer, 10, None, false));
+        assert_eq!(heard[heard.len() - 1], 0.0);
+        assert!(largest_step(&heard) < 0.001);
+        assert_eq!(mixer.routes.len(), 1);
     }
 
     proptest! {

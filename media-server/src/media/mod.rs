@@ -3,20 +3,29 @@
 //! This file is the border: what the rest of the house asks of the media plane
 //! ([`MediaPlane`]) and what it is told ([`Notice`]).
 
+pub mod activity;
+pub mod arrivals;
+pub mod channel;
 pub mod codec;
+mod command;
+pub mod conference;
 pub mod demux;
+pub mod floor;
 pub mod frames;
 pub mod heard;
 pub mod inbound;
 pub mod jitter;
 pub mod limiter;
+pub mod line;
 pub mod mixer;
+mod originals;
 pub mod outbound;
 pub mod pace;
 pub mod peer;
 mod plane;
 pub mod reorder;
 pub mod sequence;
+pub mod source;
 pub mod stats;
 pub mod stretch;
 pub mod timeline;
@@ -78,7 +87,20 @@ impl GainStep {
     /// Its gain.
     #[must_use]
     pub fn gain(self) -> f32 {
-        Self::GAINS[usize::from(self.0)]
+        Self::GAINS[self.index()]
+    }
+
+    /// The step of those who want no original at all.
+    pub const NONE: Self = Self(0);
+
+    /// Every step, the quietest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::GAINS.len() as u8).map(Self)
+    }
+
+    /// Its place in [`GAINS`](Self::GAINS).
+    fn index(self) -> usize {
+        usize::from(self.0)
     }
 }
 

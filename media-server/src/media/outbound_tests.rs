@@ -31,7 +31,7 @@ fn every_tick_gives_one_packet_and_timestamps_advance_by_960() {
     let (_writer, mut outbound) = listener();
     let mut last: Option<(u16, u32)> = None;
     for tick in 70..200 {
-        let (packets, progress) = outbound.tick(tick, silent).unwrap();
+        let (packets, progress) = outbound.tick(tick, silent, &Counters::default()).unwrap();
         let packet = packets.interpretation;
         assert!(packets.originals.is_none());
         assert_eq!(packet.marker, tick == 70);
@@ -48,9 +48,9 @@ fn every_tick_gives_one_packet_and_timestamps_advance_by_960() {
 #[test]
 fn left_out_ticks_are_a_gap_in_time_with_a_marker_but_no_loss() {
     let (_writer, mut outbound) = listener();
-    let first = outbound.tick(5, silent).unwrap().0.interpretation;
+    let first = outbound.tick(5, silent, &Counters::default()).unwrap().0.interpretation;
     let (sequence, timestamp) = (first.sequence, first.timestamp);
-    let second = outbound.tick(12, silent).unwrap().0.interpretation;
+    let second = outbound.tick(12, silent, &Counters::default()).unwrap().0.interpretation;
     assert_eq!(second.sequence, sequence.wrapping_add(1));
     assert_eq!(second.timestamp, timestamp.wrapping_add(7 * 960));
     assert!(second.marker);
@@ -59,12 +59,12 @@ fn left_out_ticks_are_a_gap_in_time_with_a_marker_but_no_loss() {
 #[test]
 fn the_first_and_the_last_packet_of_an_utterance_are_told() {
     let (mut writer, mut outbound) = listener();
-    outbound.tick(0, silent).unwrap();
+    outbound.tick(0, silent, &Counters::default()).unwrap();
     say(&mut writer, 7, 3);
     say(&mut writer, 8, 1);
     let mut told = Vec::new();
     for tick in 1..7 {
-        let (packets, progress) = outbound.tick(tick, silent).unwrap();
+        let (packets, progress) = outbound.tick(tick, silent, &Counters::default()).unwrap();
         told.push((packets.interpretation.marker, progress.spoken, progress.finished));
     }
     assert_eq!(
@@ -87,7 +87,7 @@ fn speech_is_heard_and_after_it_the_repeated_packet_is_silence() {
     let mut decoder = Decoder::new().unwrap();
     let mut pcm = Vec::new();
     for tick in 0..200 {
-        let (packets, _) = outbound.tick(tick, silent).unwrap();
+        let (packets, _) = outbound.tick(tick, silent, &Counters::default()).unwrap();
         decoder.decode(packets.interpretation.payload, &mut pcm).unwrap();
     }
     let loudest = |range: std::ops::Range<usize>| {
@@ -115,7 +115,7 @@ fn on_a_track_of_their_own_the_originals_are_as_loud_as_they_came_and_never_duck
             0.5 * (at * std::f32::consts::TAU * 1_300.0 / 48_000.0).sin()
         });
         let original = |source| (source == SOURCE).then_some(&original);
-        let (packets, progress) = outbound.tick(tick, original).unwrap();
+        let (packets, progress) = outbound.tick(tick, original, &Counters::default()).unwrap();
         assert_eq!(progress.spoken.is_some(), tick == 0);
         let originals = packets.originals.unwrap();
         if let Some((sequence, timestamp)) = last {

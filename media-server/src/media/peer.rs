@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use super::conference::Conference;
 use super::frames::PLAYOUT_SAMPLES;
 use super::inbound::Inbound;
 use super::limiter::Limiter;
-use super::outbound::{Outbound, Progress};
+use super::outbound::{Outbound, Progress, Tuned};
 use super::stats::Counters;
 use super::{CloseReason, PeerId};
 use crate::transport::{
-    ClosedBy, IceFragment, IceUpdate, Output, PeerConnection, Track, TransportError,
+    ClosedBy, IceFragment, IceUpdate, Output, PeerConnection, RtpOut, Track, TransportError,
 };
 
 /// Time from the answer within which media must flow. A peer that sends datagrams but never
@@ -191,10 +192,9 @@ impl Peer {
             return Ok(None);
         };
         let id = self.id;
-        let (packets, progress) = outbound.tick(tick, |source| {
-            // Nobody hears themselves, whatever the routes say.
-            if source == id { None } else { original(source) }
-        })?;
+        // Nobody hears themselves, whatever the routes say.
+        let original = |source| if source == id { None } else { original(source) };
+        let (packets, progress) = outbound.tick(tick, original, counters)?;
         let rtp_timestamp = packets.interpretation.timestamp;
         self.connection.send_rtp(now, Track::Interpretation, packets.interpretation)?;
         counters.packets_out.add(1);
@@ -203,6 +203,51 @@ impl Peer {
             counters.packets_out.add(1);
         }
         Ok(Some(Sent { rtp_timestamp, progress }))
+    }
+
+    /// Second half of a tick for a peer that is tuned to a programme of `conference`.
+    ///
+    /// # Errors
+    /// As [`speak_to`](Self::speak_to).
+    pub fn speak_to_tuned<'a>(
+        &mut self,
+        now: Instant,
+        tick: u64,
+        conference: &Conference,
+        original: impl Fn(PeerId) -> Option<&'a [f32; PLAYOUT_SAMPLES]>,
+        counters: &Counters,
+    ) -> Result<Option<Sent>, TransportError> {
+        if !self.connection.is_connected() {
+            return Ok(None);
+        }
+        let (Some(outbound), connection) = (self.outbound.as_mut(), &mut self.connection) else {
+            return Ok(None);
+        };
+        let send = |track, packet: RtpOut<'_>| {
+            counters.packets_out.add(1);
+            connection.send_rtp(now, track, packet)
+        };
+        let (first, progress) =
+            outbound.tick_tuned(tick, self.id, conference, original, counters, send)?;
+        Ok(first.map(|rtp_timestamp| Sent { rtp_timestamp, progress }))
+    }
+
+    /// What it says, when it speaks and media flows.
+    #[must_use]
+    pub fn inbound(&self) -> Option<&Inbound> {
+        self.inbound.as_ref().filter(|_| self.connection.is_connected())
+    }
+
+    /// What it is tuned to, when it listens to a conference.
+    #[must_use]
+    pub fn tuned(&self) -> Option<Tuned> {
+        self.outbound.as_ref().and_then(Outbound::tuned)
+    }
+
+    /// Whether it has a track for the originals.
+    #[must_use]
+    pub fn has_originals(&self) -> bool {
+        self.outbound.as_ref().is_some_and(Outbound::has_originals)
     }
 
     /// What it hears and how loud, when it listens.

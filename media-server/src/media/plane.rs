@@ -11,12 +11,14 @@ use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::oneshot;
 
+use super::channel::Channel;
+use super::command::Command;
 use super::frames::{PlayoutWriter, heard_ring, playout_ring};
 use super::inbound::Inbound;
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Tuned};
 use super::peer::Peer;
 use super::stats::{Counters, Stats};
-use super::worker::{Command, Worker};
+use super::worker::Worker;
 use super::{ChannelId, ConnectPeer, Connected, MediaConfig, Notice, PeerId, Programme};
 use crate::transport::{
     Flow, IceFragment, IceUpdate, PeerConnection, TransportError, host_addresses,
@@ -157,8 +159,13 @@ impl MediaPlane {
         self.broadcast(|| Command::ClearRoute { listener, source });
     }
 
-    /// Opens a channel of a conference, in the worker of `room`, and gives the ring that what is
-    /// said on it goes into.
+    /// Opens a channel of the conference in `room` and gives the ring that what is said on it goes
+    /// into: one frame of it is taken every 20 ms, whoever listens. Its reader is gone
+    /// (`read_is_held` is false) when the channel is closed. A channel that has the id already is
+    /// closed.
+    ///
+    /// [`Notice::Spoken`] and [`Notice::Finished`] tell of each utterance for each listener who is
+    /// tuned to it; of one that nobody hears they tell nothing.
     ///
     /// # Errors
     /// [`TransportError::WorkerBusy`], or [`TransportError::Stack`] when the codec refuses.
@@ -167,30 +174,41 @@ impl MediaPlane {
         room: u64,
         channel: ChannelId,
     ) -> Result<PlayoutWriter, TransportError> {
-        let _ = (room, channel);
-        Err(TransportError::Stack("there are no channels yet".to_owned()))
+        let (playout, reader) = playout_ring(PLAYOUT_FRAMES);
+        let channel = Box::new(Channel::new(channel, reader)?);
+        self.worker_of(room).command(Command::OpenChannel { room, channel })?;
+        Ok(playout)
     }
 
     /// Closes a channel. Who listened to it hears silence until they are tuned elsewhere.
     pub fn close_channel(&self, room: u64, channel: ChannelId) {
-        let _ = (room, channel);
+        self.order(room, Command::CloseChannel { room, channel });
     }
 
     /// `listener` hears this programme from now on, on the track that it has: its sequence numbers
-    /// and timestamps go on. A listener that is on the floor itself never hears itself.
+    /// and timestamps go on. A listener that is on the floor itself never hears itself. One with a
+    /// track of its own for the originals has the floor there, and on the other one what is
+    /// interpreted, at most.
+    ///
+    /// The listener must be connected already ([`connect`](Self::connect) has returned). What is set
+    /// by [`set_route`](Self::set_route) and [`set_voice_gain`](Self::set_voice_gain), and what is in
+    /// its own playout ring, is not heard any more.
     pub fn tune(&self, room: u64, listener: PeerId, programme: Programme) {
-        let _ = (room, listener, programme);
+        self.order(room, Command::Tune { listener, tuned: Tuned { room, programme } });
     }
 
-    /// Whether the sound of `source` is on the floor of its conference.
+    /// Whether the sound of `source` is on the floor of its conference. It leaves the floor by
+    /// itself when it is gone.
     pub fn set_on_floor(&self, room: u64, source: PeerId, on_floor: bool) {
-        let _ = (room, source, on_floor);
+        self.order(room, Command::SetOnFloor { room, source, on_floor });
     }
 
     /// The sound of `source`, a human interpreter, goes into a channel; `None` gives the channel
-    /// back to its ring.
+    /// back to its ring, and so does the end of `source`. What comes through the ring meanwhile is
+    /// not heard: an utterance that had begun is told as finished at its end, and of another one
+    /// nothing is told.
     pub fn set_interpreter(&self, room: u64, channel: ChannelId, source: Option<PeerId>) {
-        let _ = (room, channel, source);
+        self.order(room, Command::SetInterpreter { room, channel, source });
     }
 
     /// What all workers counted so far.
@@ -212,6 +230,12 @@ impl MediaPlane {
         let index = usize::try_from(room % workers.len() as u64)
             .expect("the remainder is an index of the workers");
         &workers[index]
+    }
+
+    fn order(&self, room: u64, command: Command) {
+        if let Err(error) = self.worker_of(room).command(command) {
+            tracing::error!(room, %error, "a command was lost");
+        }
     }
 
     fn broadcast(&self, command: impl Fn() -> Command) {

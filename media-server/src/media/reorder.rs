@@ -91,6 +91,13 @@ impl Reorder {
         }
     }
 
+    /// Whether a packet with this number did not come before and was not given up.
+    #[must_use]
+    pub fn is_new(&self, sequence: u64) -> bool {
+        self.next.is_none_or(|next| sequence >= next)
+            && self.waiting.binary_search_by_key(&sequence, |other| other.sequence).is_err()
+    }
+
     /// A packet came `behind` places before the one that was due last.
     fn too_late(&mut self, behind: u64) -> Fate {
         let Some(bit) = u32::try_from(behind).ok().and_then(|bits| 1_u128.checked_shl(bits)) else {
@@ -190,7 +197,9 @@ mod tests {
         let mut reorder = Reorder::default();
         reorder.push(packet(200, now));
         pop_all(&mut reorder, now);
+        assert!(reorder.is_new(202) && !reorder.is_new(200));
         reorder.push(packet(202, now));
+        assert!(reorder.is_new(201) && !reorder.is_new(202));
         assert_eq!(reorder.push(packet(202, now)), Fate::Duplicate, "it waits");
         assert_eq!(reorder.push(packet(200, now)), Fate::Duplicate, "it has come out");
         pop_all(&mut reorder, now + MAX_WAIT);

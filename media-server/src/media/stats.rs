@@ -34,6 +34,8 @@ pub struct Counters {
     pub throttled: Counter,
     pub packets_in: Counter,
     pub packets_out: Counter,
+    pub forwarded: Counter,
+    pub encodes: Counter,
     pub lost: Counter,
     pub late: Counter,
     pub duplicates: Counter,
@@ -72,6 +74,10 @@ pub struct Stats {
     pub packets_in: u64,
     /// RTP packets that went out.
     pub packets_out: u64,
+    /// RTP packets that went out as they had come in: not decoded and encoded again.
+    pub forwarded: u64,
+    /// Opus packets that were encoded; one may have gone out to many.
+    pub encodes: u64,
     /// Packets that never came, or too late.
     pub lost: u64,
     /// Packets that came after their place had passed.
@@ -118,6 +124,8 @@ impl Stats {
             throttled: sum(|w| w.throttled.get()),
             packets_in: sum(|w| w.packets_in.get()),
             packets_out: sum(|w| w.packets_out.get()),
+            forwarded: sum(|w| w.forwarded.get()),
+            encodes: sum(|w| w.encodes.get()),
             lost: sum(|w| w.lost.get()),
             late: sum(|w| w.late.get()),
             duplicates: sum(|w| w.duplicates.get()),

@@ -4,6 +4,7 @@
 //! that thinks about time is below it and gets the instant as an argument.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::oneshot;
 
+use super::command::Command;
+use super::conference::Conference;
 use super::demux::Demux;
-use super::frames::PLAYOUT_SAMPLES;
+use super::originals::Originals;
+use super::outbound::Tuned;
 use super::peer::{Peer, PeerOutput, Sent};
 use super::stats::Counters;
 use super::{CloseReason, Notice, PeerId};
@@ -35,50 +38,6 @@ const READ_BURST: usize = 64;
 /// Largest datagram that is read; longer ones are cut and then refused as damaged.
 const DATAGRAM_BYTES: usize = 2_048;
 
-/// What the house asks of a worker.
-pub enum Command {
-    /// Serve this peer, whose ICE user fragment is the text.
-    Add(Box<Peer>, String),
-    /// End this peer.
-    Remove(PeerId),
-    /// The peer says something about its side of ICE.
-    UpdateIce {
-        /// Who.
-        peer: PeerId,
-        /// Our ICE user fragment that it goes by, when it goes by one.
-        expected: Option<String>,
-        /// What it says.
-        fragment: IceFragment,
-        /// Takes what came of it.
-        reply: oneshot::Sender<Result<IceUpdate, TransportError>>,
-    },
-    /// `listener` hears `source`.
-    SetRoute {
-        /// Who hears.
-        listener: PeerId,
-        /// Whom.
-        source: PeerId,
-        /// How loud.
-        gain: f32,
-        /// Quieter while an interpretation plays.
-        duck: bool,
-    },
-    /// `listener` hears interpretations at this gain.
-    SetVoiceGain {
-        /// Who hears.
-        listener: PeerId,
-        /// How loud, 0 to 1.
-        gain: f32,
-    },
-    /// `listener` hears `source` no more.
-    ClearRoute {
-        /// Who.
-        listener: PeerId,
-        /// Whom.
-        source: PeerId,
-    },
-}
-
 /// What a worker is made of.
 pub struct Worker {
     socket: Socket,
@@ -91,6 +50,8 @@ pub struct Worker {
     timers: HashMap<PeerId, Instant>,
     demux: Demux,
     originals: Originals,
+    /// By room.
+    conferences: HashMap<u64, Conference>,
     /// Peers of the tick in progress; kept for its memory.
     order: Vec<PeerId>,
     started: Instant,
@@ -98,34 +59,6 @@ pub struct Worker {
     watch: Option<Watch>,
     /// Number of the next tick.
     next_tick: u64,
-}
-
-/// The originals of one tick.
-#[derive(Default)]
-struct Originals {
-    blocks: Vec<[f32; PLAYOUT_SAMPLES]>,
-    used: HashMap<PeerId, usize>,
-}
-
-impl Originals {
-    fn get(&self, source: PeerId) -> Option<&[f32; PLAYOUT_SAMPLES]> {
-        self.used.get(&source).map(|index| &self.blocks[*index])
-    }
-
-    fn clear(&mut self) {
-        self.used.clear();
-    }
-
-    /// Keeps what `fill` writes when it returns true.
-    fn add(&mut self, source: PeerId, fill: impl FnOnce(&mut [f32; PLAYOUT_SAMPLES]) -> bool) {
-        let index = self.used.len();
-        if index == self.blocks.len() {
-            self.blocks.push([0.0; PLAYOUT_SAMPLES]);
-        }
-        if fill(&mut self.blocks[index]) {
-            self.used.insert(source, index);
-        }
-    }
 }
 
 impl Worker {
@@ -147,6 +80,7 @@ impl Worker {
             timers: HashMap::new(),
             demux: Demux::default(),
             originals: Originals::default(),
+            conferences: HashMap::new(),
             order: Vec::new(),
             started: Instant::now(),
             watch: None,
@@ -214,9 +148,49 @@ impl Worker {
                         outbound.clear_route(source);
                     }
                 }
+                Ok(Command::Tune { listener, tuned }) => self.tune(listener, tuned),
+                Ok(Command::OpenChannel { room, channel }) => {
+                    self.in_conference(room, |conference| conference.open(channel));
+                }
+                Ok(Command::CloseChannel { room, channel }) => {
+                    self.in_conference(room, |conference| conference.close(channel));
+                }
+                Ok(Command::SetOnFloor { room, source, on_floor }) => {
+                    self.in_conference(room, |conference| {
+                        conference.set_on_floor(source, on_floor);
+                    });
+                }
+                Ok(Command::SetInterpreter { room, channel, source }) => {
+                    self.in_conference(room, |conference| {
+                        conference.set_interpreter(channel, source);
+                    });
+                }
                 Err(TryRecvError::Empty) => return false,
                 Err(TryRecvError::Disconnected) => return true,
             }
+        }
+    }
+
+    fn tune(&mut self, listener: PeerId, tuned: Tuned) {
+        if let Some(outbound) = self.peers.get_mut(&listener).and_then(Peer::outbound) {
+            outbound.tune(tuned);
+            self.in_conference(tuned.room, |_| ());
+        }
+    }
+
+    /// Does something with the conference of a room, which begins when it is first spoken of.
+    fn in_conference(&mut self, room: u64, act: impl FnOnce(&mut Conference)) {
+        if let Entry::Vacant(vacant) = self.conferences.entry(room) {
+            match Conference::new() {
+                Ok(conference) => drop(vacant.insert(conference)),
+                Err(error) => {
+                    tracing::error!(room, %error, "no conference");
+                    return;
+                }
+            }
+        }
+        if let Some(conference) = self.conferences.get_mut(&room) {
+            act(conference);
         }
     }
 
@@ -312,12 +286,23 @@ impl Worker {
                 self.remove_panicked(id);
             }
         }
+        self.confer(&originals);
+        let conferences = std::mem::take(&mut self.conferences);
         for index in 0..self.order.len() {
             let id = self.order[index];
             let counters = Arc::clone(&self.counters);
             let mut outcome = Ok(None);
             self.with(id, |peer| {
-                outcome = peer.speak_to(now, tick, |source| originals.get(source), &counters);
+                let original = |source| originals.get(source);
+                outcome = match peer.tuned() {
+                    None => peer.speak_to(now, tick, original, &counters),
+                    Some(tuned) => match conferences.get(&tuned.room) {
+                        Some(conference) => {
+                            peer.speak_to_tuned(now, tick, conference, original, &counters)
+                        }
+                        None => Ok(None),
+                    },
+                };
             });
             match outcome {
                 Ok(Some(sent)) => self.tell_progress(id, sent),
@@ -329,6 +314,31 @@ impl Worker {
             }
         }
         self.originals = originals;
+        self.conferences = conferences;
+        if self.peers.len() < self.order.len() {
+            for conference in self.conferences.values_mut() {
+                let is_gone = |id: &&PeerId| !self.peers.contains_key(*id);
+                self.order.iter().filter(is_gone).for_each(|id| conference.forget(*id));
+            }
+        }
+    }
+
+    /// Makes what the listeners of conferences share in this tick.
+    fn confer(&mut self, originals: &Originals) {
+        let (peers, counters) = (&self.peers, &self.counters);
+        for conference in self.conferences.values_mut() {
+            conference.hear(|id| peers.get(&id).and_then(Peer::inbound));
+        }
+        for (id, peer) in peers {
+            let Some(Tuned { room, programme }) = peer.tuned() else { continue };
+            if let Some(conference) = self.conferences.get_mut(&room) {
+                conference.want(*id, programme, peer.has_originals(), peer.is_connected());
+            }
+        }
+        for conference in self.conferences.values_mut() {
+            conference.make(|source| originals.get(source), counters);
+        }
+        self.conferences.retain(|_, conference| !conference.is_over());
     }
 
     fn tell_progress(&self, peer: PeerId, sent: Sent) {
@@ -416,6 +426,9 @@ impl Worker {
         self.demux.remove(id);
         self.timers.remove(&id);
         self.peers.remove(&id);
+        for conference in self.conferences.values_mut() {
+            conference.forget(id);
+        }
         self.counters.peers.store(self.peers.len() as u64, Ordering::Relaxed);
         if reason == CloseReason::Failed {
             self.counters.peers_failed.add(1);
