@@ -224,6 +224,8 @@ fn all_voices_are_there_by_name_and_an_unknown_one_is_an_error() {
     let voices = KOKORO.voices();
     assert_eq!(voices.len(), 41);
     let (utterance, _) = utterances().remove(1);
+    let first = voices.iter().find(|voice| voice.language == Language::ES).expect("one");
+    assert_eq!(first.name, "ef_dora", "a language's own voice is its first");
     let english = voices.iter().filter(|voice| voice.language == Language::EN).count();
     assert_eq!(english, 28);
     let bella = KOKORO.synthesise(&utterance.tokens, "af_bella", 1.0).expect("another voice");

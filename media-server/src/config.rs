@@ -162,6 +162,9 @@ impl Config {
         if !(0.0..=1.0).contains(&self.rooms.barge_in_gain) {
             return invalid("rooms.barge_in_gain", "lies between 0 and 1");
         }
+        if !(1.0..=1.25).contains(&self.rooms.catch_up_speed) {
+            return invalid("rooms.catch_up_speed", "lies between 1 and 1.25");
+        }
         if self.engine.queue == 0 {
             return invalid("engine.queue", "must be at least 1");
         }

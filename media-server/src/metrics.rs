@@ -43,6 +43,7 @@ pub struct Metrics {
     lag: Histogram,
     hidden: Histogram,
     utterances: Family<Label, Counter>,
+    worked: Family<Label, Counter>,
 }
 
 impl Default for Metrics {
@@ -52,6 +53,12 @@ impl Default for Metrics {
         let lag = seconds();
         let hidden = Histogram::new(TENTHS);
         let utterances = Family::<Label, Counter>::default();
+        let worked = Family::<Label, Counter>::default();
+        registry.register(
+            "stage_utterances",
+            "Utterances that a stage worked through: recognised once, translated and spoken once for each language",
+            worked.clone(),
+        );
         registry.register(
             "stage_seconds",
             "Time of an utterance in each stage, for every listener who heard it",
@@ -72,7 +79,7 @@ impl Default for Metrics {
             "Utterances by what became of them; spoken once for each listener",
             utterances.clone(),
         );
-        Self { registry, stages, lag, hidden, utterances }
+        Self { registry, stages, lag, hidden, utterances, worked }
     }
 }
 
@@ -97,6 +104,11 @@ impl Metrics {
             self.hidden.observe(hidden / endpoint);
         }
         self.outcome("spoken");
+    }
+
+    /// A stage worked through an utterance.
+    pub fn worked(&self, stage: &'static str) {
+        self.worked.get_or_create(&[("stage", stage)]).inc();
     }
 
     /// What became of an utterance: a label of few values.
@@ -244,6 +256,7 @@ mod tests {
         };
         metrics.spoken(&trace);
         metrics.outcome("no_speech");
+        metrics.worked("translate");
         let counters = Counters::default();
         counters.datagrams_in.add(7);
         counters.tick_lateness.record(Duration::from_millis(2));
@@ -255,6 +268,7 @@ mod tests {
             "dragoman_interpretation_lag_seconds_bucket{le=\"1.5\"} 1",
             "dragoman_utterances_total{outcome=\"spoken\"} 1",
             "dragoman_utterances_total{outcome=\"no_speech\"} 1",
+            "dragoman_stage_utterances_total{stage=\"translate\"} 1",
             "dragoman_datagrams_in_total 7",
             "dragoman_hangover_hidden_ratio_sum 0.4",
             "dragoman_rooms 3",

@@ -123,6 +123,9 @@ pub enum HouseError {
     /// The room has its most participants: 409.
     #[error("the room is full ({0} participants)")]
     RoomFull(usize),
+    /// The token has no grant for it: 403.
+    #[error("{0}")]
+    Forbidden(String),
     /// A field's value cannot be used: 422.
     #[error("{0}")]
     Invalid(String),

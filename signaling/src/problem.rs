@@ -223,6 +223,7 @@ impl From<HouseError> for ApiError {
             HouseError::RoomExists(_) => Kind::RoomExists,
             HouseError::IdentityTaken(_) => Kind::IdentityTaken,
             HouseError::RoomFull(_) => Kind::RoomFull,
+            HouseError::Forbidden(_) => Kind::Forbidden,
             HouseError::Invalid(_) => Kind::InvalidField,
             HouseError::BadFragment(_) => Kind::BadFragment,
             HouseError::StaleTag => Kind::PreconditionFailed,

@@ -152,7 +152,9 @@ pub struct CreateToken {
     #[serde(default)]
     pub hear: Option<String>,
     /// Voice in which interpretations are spoken to the participant, one of `GET /v1/voices` for
-    /// the language heard; the language's default when missing.
+    /// the language heard; the language's default when missing. In a conference, where a channel
+    /// sounds the same for all, the voice in which the participant is interpreted on the channel of
+    /// that language.
     #[serde(default)]
     pub voice: Option<String>,
     /// What the participant may do.

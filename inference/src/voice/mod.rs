@@ -93,7 +93,7 @@ pub trait Voice: Send + Sync {
     /// Sample rate of the chunks in Hz; they are mono, nominally within -1 to 1.
     fn sample_rate_hz(&self) -> u32;
 
-    /// The voices that can be named in a request.
+    /// The voices that can be named in a request; of one language its own (the default) first.
     fn voices(&self) -> Vec<VoiceInfo>;
 
     /// Does what the first request for a voice (`None`: the language's own) would have to wait for.

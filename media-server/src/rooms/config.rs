@@ -20,8 +20,15 @@ pub struct RoomsConfig {
     pub departure_timeout_s: u64,
     /// Whether what is said is kept, for rooms that do not say.
     pub keep_transcripts: bool,
-    /// Most interpreted speech that waits for one listener, in seconds.
+    /// Most interpreted speech that waits for one listener of a call, in seconds.
     pub backlog_s: u64,
+    /// Most interpreted speech that waits before the newest utterance of a conference's channel, in
+    /// seconds.
+    pub conference_backlog_s: u64,
+    /// Speed of a channel's voice while more than two seconds of other utterances wait, 1 to 1.25.
+    pub catch_up_speed: f32,
+    /// Seconds of silence after which a human interpreter gives their channel back to the machine.
+    pub interpreter_hold_s: u64,
     /// Longest that interpreted speech waits for that of somebody who began earlier, in
     /// milliseconds.
     pub order_wait_ms: u64,
@@ -63,6 +70,9 @@ impl Default for RoomsConfig {
             departure_timeout_s: 20,
             keep_transcripts: true,
             backlog_s: 20,
+            conference_backlog_s: 8,
+            catch_up_speed: 1.25,
+            interpreter_hold_s: 10,
             order_wait_ms: 1_500,
             barge_in: BargeIn::Duck,
             barge_in_gain: 0.35,

@@ -1,58 +1,20 @@
 //! [`Rooms`] as the HTTP face sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use inference::Language;
 use inference::translate::Translator;
 use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
-use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, RoomKind, VoiceInfo};
+use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, VoiceInfo};
 use tokio::sync::broadcast;
-use uuid::Uuid;
 
-use super::state::RoomSpec;
-use super::{Rooms, Shared};
-use crate::media::{ConnectPeer, PeerId};
+use super::Rooms;
+use crate::media::PeerId;
 use crate::transport::{self, IceFragment, TransportError};
 
 impl House for Rooms {
     fn create_room(&self, request: CreateRoom) -> Result<Room, HouseError> {
-        let config = &self.shared.config;
-        let languages = request
-            .languages
-            .iter()
-            .map(|tag| tag.parse())
-            .collect::<Result<Vec<Language>, _>>()
-            .map_err(|error| HouseError::Invalid(error.to_string()))?;
-        let original_gain = request.original_gain.unwrap_or(config.original_gain);
-        if !(0.0..=1.0).contains(&original_gain) {
-            return Err(HouseError::Invalid("original_gain lies between 0 and 1".to_owned()));
-        }
-        let most = match request.kind {
-            RoomKind::Call => 2,
-            RoomKind::Conference => config.max_participants,
-        };
-        let max_participants = request.max_participants.unwrap_or(most);
-        if max_participants == 0 || max_participants > most {
-            let detail = format!("max_participants lies between 1 and {most} for this kind");
-            return Err(HouseError::Invalid(detail));
-        }
-        let mut state = self.shared.state.lock();
-        if state.rooms.len() >= config.max_rooms {
-            return Err(HouseError::Overloaded { retry_after_s: 30 });
-        }
-        let name = request.name.unwrap_or_else(|| Uuid::new_v4().simple().to_string());
-        let kind = request.kind;
-        state.create_room(RoomSpec {
-            name,
-            kind,
-            languages,
-            original_gain,
-            max_participants,
-            empty_timeout_s: request.empty_timeout_s.unwrap_or(config.empty_timeout_s),
-            departure_timeout_s: request.departure_timeout_s.unwrap_or(config.departure_timeout_s),
-            keep_transcript: request.keep_transcript.unwrap_or(config.keep_transcripts),
-        })
+        self.shared.create_room(request)
     }
 
     fn rooms(&self) -> Vec<Room> {
@@ -67,31 +29,20 @@ impl House for Rooms {
     }
 
     fn delete_room(&self, name: &str) -> Result<(), HouseError> {
-        let peers: Vec<PeerId> = {
-            let state = self.shared.state.lock();
-            state.room(name)?.members.iter().map(|member| member.peer).collect()
-        };
-        for peer in peers {
-            self.shared.remove_peer(peer, "room_ended");
+        if self.shared.end_room(name, "deleted") {
+            Ok(())
+        } else {
+            Err(HouseError::NoSuchRoom(name.to_owned()))
         }
-        self.shared.state.lock().end_room(name, "deleted");
-        Ok(())
     }
 
     async fn connect(&self, caller: Caller, offer_sdp: String) -> Result<NewSession, HouseError> {
         let shared = Arc::clone(&self.shared);
-        let (hear, voice) = (caller.hear.parse::<Language>(), caller.voice.clone());
         // Judging the offer and making the answer takes a millisecond or two of computing, which
         // does not belong on the threads that move HTTP.
-        let session = tokio::task::spawn_blocking(move || shared.connect(&caller, offer_sdp))
+        tokio::task::spawn_blocking(move || shared.connect(&caller, offer_sdp))
             .await
-            .map_err(|error| HouseError::Internal(format!("connecting panicked: {error}")))??;
-        if let Ok(hear) = hear {
-            let models = Arc::clone(&self.shared.models);
-            // Nobody waits for it: it is done before anything can have been said.
-            tokio::task::spawn_blocking(move || models.voices.prepare(hear, voice.as_deref()));
-        }
-        Ok(session)
+            .map_err(|error| HouseError::Internal(format!("connecting panicked: {error}")))?
     }
 
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError> {
@@ -134,19 +85,21 @@ impl House for Rooms {
         &self,
         room: &str,
         session: &str,
-        _change: ChangeSession,
+        change: ChangeSession,
     ) -> Result<(), HouseError> {
-        let state = self.shared.state.lock();
-        let members = &state.room(room)?.members;
-        if !members.iter().any(|member| member.session == session) {
-            return Err(HouseError::NoSuchSession(session.to_owned()));
-        }
-        Err(HouseError::Invalid("this room has no channels".to_owned()))
+        let mut state = self.shared.state.lock();
+        let room = state.room_mut(room)?;
+        room.change_session(session, &change)?;
+        self.shared.settle(room);
+        Ok(())
     }
 
-    fn mute(&self, room: &str, identity: &str, _muted: bool) -> Result<(), HouseError> {
-        self.shared.state.lock().room(room)?;
-        Err(HouseError::NoSuchParticipant(identity.to_owned()))
+    fn mute(&self, room: &str, identity: &str, muted: bool) -> Result<(), HouseError> {
+        let mut state = self.shared.state.lock();
+        let room = state.room_mut(room)?;
+        room.mute(identity, muted)?;
+        self.shared.settle(room);
+        Ok(())
     }
 
     fn remove_participant(&self, room: &str, identity: &str) -> Result<(), HouseError> {
@@ -166,7 +119,7 @@ impl House for Rooms {
     }
 
     fn events(&self, room: &str, after: Option<u64>) -> Result<Feed, HouseError> {
-        Ok(self.shared.state.lock().room(room)?.feed(after))
+        Ok(self.shared.state.lock().room(room)?.events.feed(after))
     }
 
     fn all_events(&self) -> broadcast::Receiver<Event> {
@@ -208,49 +161,8 @@ impl House for Rooms {
     }
 }
 
-impl Shared {
-    fn connect(&self, caller: &Caller, offer_sdp: String) -> Result<NewSession, HouseError> {
-        let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
-        let session = Uuid::new_v4().simple().to_string();
-        let room = self.state.lock().reserve(caller, peer, session.clone())?;
-        let request = ConnectPeer {
-            peer,
-            room,
-            offer_sdp,
-            speak: caller.grants.speak,
-            listen: caller.grants.listen,
-        };
-        let connected = match self.plane.connect(request) {
-            Ok(connected) => connected,
-            Err(error) => {
-                self.state.lock().remove_peer(peer, "failed");
-                return Err(refusal(error));
-            }
-        };
-        self.speaker.attach(peer, connected.playout);
-        if let Some(listener) = self.listener.get() {
-            listener.attach(peer, connected.heard);
-        }
-        match self.state.lock().room_of_mut(peer) {
-            Some(room) => {
-                room.answered(peer, connected.track_mid);
-            }
-            // The room ended while the offer was being answered.
-            None => {
-                self.plane.disconnect(peer);
-                self.speaker.detach(peer);
-                if let Some(listener) = self.listener.get() {
-                    listener.detach(peer);
-                }
-                return Err(HouseError::NoSuchRoom(caller.room.clone()));
-            }
-        }
-        Ok(NewSession { id: session, answer_sdp: connected.answer_sdp, etag: connected.ice_ufrag })
-    }
-}
-
 /// What the media plane refused, as the HTTP face tells it.
-fn refusal(error: TransportError) -> HouseError {
+pub(super) fn refusal(error: TransportError) -> HouseError {
     match error {
         TransportError::BadSdp(detail) => HouseError::BadSdp(detail),
         TransportError::Unacceptable(detail) => HouseError::UnacceptableSdp(detail),

@@ -10,13 +10,14 @@ use signaling::wire::UtteranceRef;
 use crate::engine::UtteranceId;
 use crate::listener::Mark;
 use crate::media::PeerId;
+use crate::speaker::Outlet;
 use crate::trace::Times;
 
 /// A story this old is over, whatever happened to it.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 
-/// Languages wanted and who listens to each.
-pub(super) type Targets = Vec<(Language, Arc<[PeerId]>)>;
+/// Languages wanted, and where each is heard.
+pub(super) type Targets = Vec<(Language, Arc<[Outlet]>)>;
 
 struct Story {
     room: String,
@@ -24,7 +25,7 @@ struct Story {
     speaker: PeerId,
     born: Instant,
     span: Option<(Mark, Mark)>,
-    listeners: BTreeMap<Language, Arc<[PeerId]>>,
+    outlets: BTreeMap<Language, Arc<[Outlet]>>,
     voiced: bool,
     times: BTreeMap<Language, Times>,
     /// Languages whose translation was told, or never will be.
@@ -68,7 +69,7 @@ impl Stories {
                 speaker,
                 born: now,
                 span: None,
-                listeners: BTreeMap::new(),
+                outlets: BTreeMap::new(),
                 voiced,
                 times: BTreeMap::new(),
                 told: BTreeSet::new(),
@@ -88,7 +89,7 @@ impl Stories {
         cancel: CancelToken,
     ) -> bool {
         let Some(story) = self.0.get_mut(&utterance) else { return true };
-        story.listeners = targets.into_iter().collect();
+        story.outlets = targets.into_iter().collect();
         story.span = Some((first_voiced, last_voiced));
         story.cancel = cancel;
         story.voiced
@@ -110,32 +111,30 @@ impl Stories {
         Some((story.room.clone(), story.reference.clone(), first, last))
     }
 
-    /// Notes the times of an utterance's speech and says who hears it.
+    /// Notes the times of an utterance's speech and says where it is heard.
     pub(super) fn speech(
         &mut self,
         utterance: UtteranceId,
         language: Language,
         times: &Times,
-    ) -> Option<Arc<[PeerId]>> {
+    ) -> Option<Arc<[Outlet]>> {
         let story = self.0.get_mut(&utterance)?;
         story.times.insert(language, *times);
-        story.listeners.get(&language).cloned()
+        story.outlets.get(&language).cloned()
     }
 
-    /// Who hears an utterance in a language.
-    pub(super) fn listeners(
+    /// Where an utterance is heard in a language.
+    pub(super) fn outlets(
         &self,
         utterance: UtteranceId,
         language: Language,
-    ) -> Option<Arc<[PeerId]>> {
-        self.0.get(&utterance)?.listeners.get(&language).cloned()
+    ) -> Option<Arc<[Outlet]>> {
+        self.0.get(&utterance)?.outlets.get(&language).cloned()
     }
 
-    /// Who hears an utterance, for each language.
-    pub(super) fn all_listeners(&self, utterance: UtteranceId) -> Vec<Arc<[PeerId]>> {
-        self.0
-            .get(&utterance)
-            .map_or(Vec::new(), |story| story.listeners.values().cloned().collect())
+    /// Where an utterance is heard, for each language.
+    pub(super) fn all_outlets(&self, utterance: UtteranceId) -> Vec<Arc<[Outlet]>> {
+        self.0.get(&utterance).map_or(Vec::new(), |story| story.outlets.values().cloned().collect())
     }
 
     /// Reference and latest times of an utterance in a language.

@@ -1,8 +1,12 @@
-//! What one listener hears, in which order.
+//! What is heard at one outlet, in which order.
 //!
 //! An utterance that has begun to play plays to its end before another begins. Those of one speaker
 //! come in the order in which they were said. Among different speakers, what is ready first comes
 //! first, except that it waits a moment for what began earlier ([`Limits::order_wait`]).
+//!
+//! A channel can be *held* while somebody else's sound is on it: what plays pauses, what waits goes
+//! on waiting. It can be *silenced* when a human takes over: whatever it had to say is captioned
+//! only. And it may [hurry](super::hurry) when much waits.
 //!
 //! Inside an utterance time counts: every chunk says where it belongs. A pause that the voice made
 //! stays as long as it was; when the next chunk comes too late, silence is played meanwhile and
@@ -15,9 +19,11 @@ use std::time::{Duration, Instant};
 
 use ringbuf::traits::{Observer, Producer};
 
+use super::Unspoken;
+use super::hurry::Hurry;
 use crate::engine::UtteranceId;
-use crate::media::PeerId;
 use crate::media::frames::{PLAYOUT_SAMPLES, PlayoutFrame};
+use crate::media::{PeerId, stretch};
 
 /// Frames left in the ring when the next utterance is chosen: 200 ms. What is chosen late is chosen
 /// well, and this thread is never that late.
@@ -31,13 +37,28 @@ const LONGEST_PAUSE: u64 = 96_000;
 /// How much waits, and how long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Samples (48 kHz) that may wait when a new utterance comes.
+    /// Samples (48 kHz) that may wait before the newest utterance.
     pub(super) backlog_48k: usize,
+    /// Which utterance is captioned only when more would wait.
+    pub(super) sheds: Sheds,
     /// Longest that speech waits for an utterance of another speaker that began earlier.
     pub(super) order_wait: Duration,
+    /// Most frames in the ring: what is there can be held back no more.
+    pub(super) lead: usize,
+    /// Speed, 1 or more, while much waits.
+    pub(super) catch_up: f32,
 }
 
-/// One utterance on its way to one listener.
+/// Which utterance gives way when too much waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sheds {
+    /// The one that comes.
+    Newest,
+    /// The one that has waited longest: in a conference what is said now matters more.
+    Oldest,
+}
+
+/// One utterance on its way to one outlet.
 struct Entry {
     utterance: UtteranceId,
     speaker: Option<PeerId>,
@@ -51,8 +72,10 @@ struct Entry {
     /// Whether some of it is in the ring, or was.
     started: bool,
     ended: bool,
-    /// Over the backlog limit when it began: its samples are thrown away until it ends.
+    /// Captioned only: its samples are thrown away until it ends.
     refused: bool,
+    /// Why its samples, should any come, are thrown away.
+    condemned: Option<Unspoken>,
 }
 
 impl Entry {
@@ -67,7 +90,13 @@ impl Entry {
             started: false,
             ended: false,
             refused: false,
+            condemned: None,
         }
+    }
+
+    /// Whether samples of it wait that nobody has heard yet.
+    fn is_waiting(&self) -> bool {
+        self.ready.is_some() && !self.refused && !self.started
     }
 
     fn is_over(&self) -> bool {
@@ -75,7 +104,7 @@ impl Entry {
     }
 }
 
-/// The utterances of one listener, in the order in which they began.
+/// The utterances of one outlet, in the order in which they began.
 pub(super) struct Playlist<W> {
     ring: W,
     limits: Limits,
@@ -83,11 +112,22 @@ pub(super) struct Playlist<W> {
     playing: Option<UtteranceId>,
     /// Since when the listener hears silence although an utterance is playing.
     dry: Option<Instant>,
+    /// Somebody else's sound is on the channel.
+    held: bool,
+    hurry: Hurry,
 }
 
 impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
     pub(super) fn new(ring: W, limits: Limits) -> Self {
-        Self { ring, limits, entries: Vec::new(), playing: None, dry: None }
+        Self {
+            ring,
+            limits,
+            entries: Vec::new(),
+            playing: None,
+            dry: None,
+            held: false,
+            hurry: Hurry::new(limits.catch_up),
+        }
     }
 
     /// Whether time alone could change something.
@@ -96,40 +136,102 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
         self.playing.is_some() || self.entries.iter().any(is_ready)
     }
 
+    /// Whether it has something to say now, or something of it is still in the ring.
+    pub(super) fn wants_to_speak(&self, now: Instant) -> bool {
+        self.playing.is_some() || !self.ring.is_empty() || self.choose(now).is_some()
+    }
+
+    /// Whether the outlet is somebody else's for now.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whatever it had to say, and what of that is still on its way here, is captioned only. Gives
+    /// those that waited unheard.
+    pub(super) fn silence(&mut self, why: Unspoken) -> Vec<UtteranceId> {
+        let mut unheard = Vec::new();
+        for entry in &mut self.entries {
+            if entry.is_waiting() {
+                unheard.push(entry.utterance);
+            }
+            if entry.started && self.playing == Some(entry.utterance) {
+                let frame = cut_short(entry);
+                // A full ring lacks the word that it was the last frame, which the next one says.
+                let _ = self.ring.try_push(frame);
+            }
+            entry.condemned = entry.ready.is_none().then_some(why);
+            entry.refused = true;
+            entry.samples_48k.clear();
+        }
+        self.playing = None;
+        self.dry = None;
+        self.entries.retain(|entry| !entry.is_over());
+        unheard
+    }
+
     /// An utterance is on its way.
     pub(super) fn expect(&mut self, now: Instant, utterance: UtteranceId, speaker: PeerId) {
         self.entry(now, utterance).speaker = Some(speaker);
     }
 
-    /// Queues samples. `false` when this begins an utterance beyond the limit.
+    /// Queues samples. Gives the utterances that are captioned only because of that, each once.
     pub(super) fn accept(
         &mut self,
         now: Instant,
         utterance: UtteranceId,
         at_48k: u64,
         samples_48k: &[f32],
-    ) -> bool {
+    ) -> Vec<(UtteranceId, Unspoken)> {
         let backlog: usize = self.entries.iter().map(|entry| entry.samples_48k.len()).sum();
-        let is_over_limit = backlog > self.limits.backlog_48k;
+        let sheds = self.limits.sheds;
+        let is_too_much = sheds == Sheds::Newest && backlog > self.limits.backlog_48k;
         let dry = if self.playing == Some(utterance) { self.dry.take() } else { None };
         let entry = self.entry(now, utterance);
         if entry.ready.is_none() {
             entry.ready = Some(now);
-            entry.refused = is_over_limit;
             entry.next_48k = at_48k;
-            if entry.refused {
-                return false;
+            let refused = entry.condemned.or(is_too_much.then_some(Unspoken::Backlog));
+            if let Some(why) = refused {
+                entry.refused = true;
+                return vec![(utterance, why)];
             }
         }
-        if !entry.refused {
-            let heard = dry.map_or(0, |since| samples_in(now.saturating_duration_since(since)));
-            let pause = at_48k.saturating_sub(entry.next_48k).saturating_sub(heard);
-            let pause = usize::try_from(pause.min(LONGEST_PAUSE)).unwrap_or(0);
-            entry.samples_48k.extend(std::iter::repeat_n(0.0, pause));
-            entry.samples_48k.extend(samples_48k);
-            entry.next_48k = entry.next_48k.max(at_48k) + samples_48k.len() as u64;
+        if entry.refused {
+            return Vec::new();
         }
-        true
+        let heard = dry.map_or(0, |since| samples_in(now.saturating_duration_since(since)));
+        let pause = at_48k.saturating_sub(entry.next_48k).saturating_sub(heard);
+        let pause = usize::try_from(pause.min(LONGEST_PAUSE)).unwrap_or(0);
+        entry.samples_48k.extend(std::iter::repeat_n(0.0, pause));
+        entry.samples_48k.extend(samples_48k);
+        entry.next_48k = entry.next_48k.max(at_48k) + samples_48k.len() as u64;
+        if sheds == Sheds::Oldest { self.shed() } else { Vec::new() }
+    }
+
+    /// Gives up what has waited longest until the newest utterance need not wait too long.
+    fn shed(&mut self) -> Vec<(UtteranceId, Unspoken)> {
+        let mut unspoken = Vec::new();
+        loop {
+            let is_kept = |entry: &&Entry| entry.ready.is_some() && !entry.refused;
+            let before_newest: usize = self
+                .entries
+                .iter()
+                .rev()
+                .filter(is_kept)
+                .skip(1)
+                .map(|entry| entry.samples_48k.len())
+                .sum();
+            let oldest = self.entries.iter_mut().find(|entry| entry.is_waiting());
+            let Some(oldest) = oldest.filter(|_| before_newest > self.limits.backlog_48k) else {
+                break;
+            };
+            oldest.refused = true;
+            oldest.samples_48k.clear();
+            unspoken.push((oldest.utterance, Unspoken::Backlog));
+        }
+        let playing = self.playing;
+        self.entries.retain(|entry| !entry.is_over() || playing == Some(entry.utterance));
+        unspoken
     }
 
     /// An utterance will get no more samples.
@@ -143,8 +245,14 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
 
     /// Moves whole frames into the ring while there is room.
     pub(super) fn fill(&mut self, now: Instant) {
-        loop {
+        while !self.held {
             let Some(index) = self.current(now) else { return };
+            let waiting: usize = self
+                .entries
+                .iter()
+                .filter(|entry| entry.is_waiting())
+                .map(|entry| entry.samples_48k.len())
+                .sum();
             let entry = &mut self.entries[index];
             if entry.is_over() {
                 self.entries.remove(index);
@@ -161,10 +269,11 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
                 }
                 return;
             }
-            if self.ring.is_full() {
+            if self.ring.is_full() || self.ring.occupied_len() >= self.limits.lead {
                 return;
             }
-            let count = available.min(PLAYOUT_SAMPLES);
+            self.hurry.advance(&mut entry.samples_48k, waiting);
+            let count = entry.samples_48k.len().min(PLAYOUT_SAMPLES);
             let mut samples = [0.0; PLAYOUT_SAMPLES];
             for (slot, sample) in samples.iter_mut().zip(entry.samples_48k.drain(..count)) {
                 *slot = sample;
@@ -215,6 +324,18 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
         });
         &mut self.entries[index]
     }
+}
+
+/// The last frame of an utterance that is cut short: what would have come next, fading out.
+fn cut_short(entry: &Entry) -> PlayoutFrame {
+    let mut samples = [0.0; PLAYOUT_SAMPLES];
+    let mut rest = entry.samples_48k.iter().take(stretch::BLEND);
+    let count = rest.len();
+    for (slot, sample) in samples.iter_mut().zip(&mut rest) {
+        *slot = *sample;
+    }
+    stretch::fade_out(&mut samples[..count]);
+    PlayoutFrame { utterance: entry.utterance.0, last: true, samples }
 }
 
 fn samples_in(time: Duration) -> u64 {

@@ -21,8 +21,27 @@ struct World {
 
 impl World {
     fn new(ring: usize, backlog_48k: usize) -> Self {
+        let limits = Limits {
+            backlog_48k,
+            sheds: Sheds::Newest,
+            order_wait: WAIT,
+            lead: usize::MAX,
+            catch_up: 1.0,
+        };
+        Self::with(ring, limits)
+    }
+
+    /// A channel of a conference.
+    fn channel(backlog_48k: usize) -> Self {
+        let (lead, catch_up) = (15, 1.25);
+        Self::with(
+            100,
+            Limits { backlog_48k, sheds: Sheds::Oldest, order_wait: WAIT, lead, catch_up },
+        )
+    }
+
+    fn with(ring: usize, limits: Limits) -> Self {
         let (writer, reader) = playout_ring(ring);
-        let limits = Limits { backlog_48k, order_wait: WAIT };
         Self { list: Playlist::new(writer, limits), reader, now: Instant::now() }
     }
 
@@ -31,9 +50,24 @@ impl World {
     }
 
     /// Samples of the utterance's own number at a place.
+    /// Whether nothing is captioned only because of it.
     fn say(&mut self, utterance: UtteranceId, at_48k: usize, samples: usize) -> bool {
+        self.offer(utterance, at_48k, samples).is_empty()
+    }
+
+    /// What is captioned only because of it.
+    fn offer(&mut self, utterance: UtteranceId, at_48k: usize, samples: usize) -> Vec<u64> {
         let chunk = vec![utterance.0 as f32; samples];
-        self.list.accept(self.now, utterance, at_48k as u64, &chunk)
+        let unspoken = self.list.accept(self.now, utterance, at_48k as u64, &chunk);
+        unspoken.into_iter().map(|(utterance, _)| utterance.0).collect()
+    }
+
+    /// A whole utterance of so many frames; what is captioned only because of it.
+    fn utter(&mut self, utterance: u64, frames: usize) -> Vec<u64> {
+        let utterance = UtteranceId(utterance);
+        let unspoken = self.offer(utterance, 0, frames * PLAYOUT_SAMPLES);
+        self.list.end(utterance);
+        unspoken
     }
 
     /// Plays for a while; a tick without a frame is an empty one of utterance 0.
@@ -175,6 +209,96 @@ fn an_utterance_that_begins_beyond_the_backlog_limit_is_refused_as_a_whole() {
     world.list.end(SECOND);
     assert_eq!(utterances(&world.play(10)), [1]);
     assert!(!world.list.has_work());
+}
+
+#[test]
+fn a_channel_captions_the_oldest_that_waits_when_the_newest_would_wait_too_long() {
+    let mut world = World::channel(400 * PLAYOUT_SAMPLES);
+    assert!(world.utter(1, 200).is_empty());
+    world.play(50);
+    // What plays has 136 frames left here, beside those in the ring.
+    assert!(world.utter(2, 200).is_empty());
+    assert!(world.utter(3, 150).is_empty(), "336 wait before it");
+    assert_eq!(world.utter(4, 50), [2], "486 would wait before it, and 286 without the oldest");
+    assert!(world.utter(5, 50).is_empty());
+    assert_eq!(utterances(&world.play(500)), [1, 3, 4, 5]);
+    assert!(!world.list.has_work());
+}
+
+#[test]
+fn what_plays_is_not_given_up_and_neither_is_all_that_waits() {
+    let mut world = World::channel(100 * PLAYOUT_SAMPLES);
+    world.utter(1, 300);
+    world.play(1);
+    assert_eq!(world.utter(2, 10), [2], "285 of what plays are too much by themselves");
+    world.play(250);
+    assert!(world.utter(3, 10).is_empty());
+    assert_eq!(utterances(&world.play(100)), [1, 3]);
+}
+
+#[test]
+fn a_held_channel_pauses_within_300_ms_and_goes_on_where_it_was() {
+    let mut world = World::channel(usize::MAX);
+    world.utter(1, 100);
+    world.play(20);
+    world.list.hold(true);
+    let held = world.play(200);
+    assert_eq!(held.iter().filter(|frame| frame.utterance == 1).count(), 14);
+    assert!(world.list.wants_to_speak(world.now));
+    world.list.hold(false);
+    let rest = world.play(100);
+    assert_eq!(rest.iter().filter(|frame| frame.utterance == 1).count(), 66);
+    assert!(!world.list.wants_to_speak(world.now));
+}
+
+#[test]
+fn a_held_channel_says_that_it_wants_to_speak_but_not_before_its_turn() {
+    let mut world = World::channel(usize::MAX);
+    world.list.hold(true);
+    world.expect(FIRST, ANNA);
+    world.expect(SECOND, BEN);
+    assert!(!world.list.wants_to_speak(world.now));
+    world.utter(2, 10);
+    assert!(!world.list.wants_to_speak(world.now), "anna began earlier");
+    world.now += WAIT;
+    assert!(world.list.wants_to_speak(world.now));
+    assert!(utterances(&world.play(10)).is_empty());
+}
+
+#[test]
+fn a_silenced_channel_says_nothing_of_what_had_begun_before() {
+    let mut world = World::channel(usize::MAX);
+    let (third, fourth) = (UtteranceId(3), UtteranceId(4));
+    world.expect(FIRST, ANNA);
+    world.expect(SECOND, BEN);
+    world.expect(third, ANNA);
+    world.utter(1, 100);
+    let before = world.play(20);
+    world.utter(2, 10);
+    assert_eq!(world.list.silence(Unspoken::TakenOver), [SECOND], "nobody heard it");
+    let cut = world.play(40);
+    assert_eq!(utterances(&[before, cut.clone()].concat()), [1]);
+    let last = cut.iter().filter(|frame| frame.utterance == 1).next_back().expect("it ends");
+    assert!(last.last && last.samples[PLAYOUT_SAMPLES - 1] == 0.0, "faded out");
+    assert_eq!(world.offer(third, 0, 10), [3], "told when it would have been heard");
+    assert!(world.say(third, 10, 10), "told once");
+    world.list.end(third);
+    assert!(world.utter(4, 5).is_empty());
+    assert_eq!(utterances(&world.play(20)), [fourth.0]);
+    assert!(!world.list.has_work());
+}
+
+#[test]
+fn a_channel_hurries_while_more_than_two_seconds_of_others_wait() {
+    for (waits, ticks) in [(99, 400..=401), (101, 320..=330)] {
+        let mut world = World::channel(usize::MAX);
+        world.utter(1, 400);
+        world.play(1);
+        world.utter(2, waits);
+        let heard = world.play(600);
+        let ends = heard.iter().position(|frame| frame.utterance == 2).expect("it is heard");
+        assert!(ticks.contains(&(ends + 1)), "{waits} frames wait: {ends}");
+    }
 }
 
 proptest! {

@@ -439,7 +439,8 @@ impl Voice for Kokoro {
     }
 
     fn voices(&self) -> Vec<VoiceInfo> {
-        self.styles
+        let mut voices: Vec<VoiceInfo> = self
+            .styles
             .names()
             .filter_map(|name| {
                 Some(VoiceInfo {
@@ -450,7 +451,11 @@ impl Voice for Kokoro {
             })
             // It comes with voices of languages that only its own phonemes do well.
             .filter(|voice| self.supports(voice.language))
-            .collect()
+            .collect();
+        voices.sort_by_key(|voice| {
+            g2p::dialect(voice.language).is_none_or(|own| own.default_voice != voice.name)
+        });
+        voices
     }
 
     fn prepare(&self, language: Language, voice: Option<&str>) -> Result<(), VoiceError> {

@@ -1,0 +1,116 @@
+//! Judges the wish for a new room and makes it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use inference::Language;
+use inference::translate::Translator;
+use signaling::house::HouseError;
+use signaling::wire::{CreateRoom, Room, RoomKind};
+use uuid::Uuid;
+
+use super::Shared;
+use super::conference::BoothSpec;
+use super::membership::check_gain;
+use super::state::RoomSpec;
+use crate::engine::Models;
+
+impl Shared {
+    pub(super) fn create_room(&self, request: CreateRoom) -> Result<Room, HouseError> {
+        let config = &self.config;
+        let mut languages = Vec::new();
+        for tag in &request.languages {
+            let language: Language = tag.parse().map_err(|error: inference::UnknownLanguage| {
+                HouseError::Invalid(error.to_string())
+            })?;
+            if !languages.contains(&language) {
+                languages.push(language);
+            }
+        }
+        let original_gain = request.original_gain.unwrap_or(config.original_gain);
+        check_gain(original_gain)?;
+        let most = match request.kind {
+            RoomKind::Call => 2,
+            RoomKind::Conference => config.max_participants,
+        };
+        let max_participants = request.max_participants.unwrap_or(most);
+        if max_participants == 0 || max_participants > most {
+            let detail = format!("max_participants lies between 1 and {most} for this kind");
+            return Err(HouseError::Invalid(detail));
+        }
+        let booths = match request.kind {
+            RoomKind::Call => Vec::new(),
+            RoomKind::Conference => booths(&self.models, &languages)?,
+        };
+        let mut state = self.state.lock();
+        if state.rooms.len() >= config.max_rooms {
+            return Err(HouseError::Overloaded { retry_after_s: 30 });
+        }
+        let spec = RoomSpec {
+            name: request.name.unwrap_or_else(|| Uuid::new_v4().simple().to_string()),
+            kind: request.kind,
+            languages,
+            booths,
+            original_gain,
+            max_participants,
+            empty_timeout_s: request.empty_timeout_s.unwrap_or(config.empty_timeout_s),
+            departure_timeout_s: request.departure_timeout_s.unwrap_or(config.departure_timeout_s),
+            keep_transcript: request.keep_transcript.unwrap_or(config.keep_transcripts),
+        };
+        state.create_room(spec, Instant::now())
+    }
+}
+
+/// What each channel of a conference is made of.
+fn booths(models: &Models, languages: &[Language]) -> Result<Vec<BoothSpec>, HouseError> {
+    let booth = |language: Language| {
+        let sources = sources(models, language);
+        let is_possible = models.voices.supports(language) && !sources.is_empty();
+        is_possible.then(|| {
+            let voices = models.voices.voices();
+            let own: Vec<_> = voices.iter().filter(|voice| voice.language == language).collect();
+            // Speakers get the voices of the best engine alone.
+            let best = own.first().map(|voice| voice.engine.as_str());
+            let in_turn = own.iter().filter(|voice| Some(voice.engine.as_str()) == best);
+            BoothSpec {
+                language,
+                sources,
+                voices: in_turn.map(|voice| voice.name.clone()).collect(),
+                known_voices: own.iter().map(|voice| voice.name.clone()).collect(),
+            }
+        })
+    };
+    let mut booths = Vec::new();
+    for language in languages {
+        match booth(*language) {
+            Some(booth) => booths.push(booth),
+            None => {
+                return Err(HouseError::Invalid(format!(
+                    "{language} cannot be a channel of this server: {}",
+                    possible(models)
+                )));
+            }
+        }
+    }
+    if booths.is_empty() {
+        let possible = possible(models);
+        return Err(HouseError::Invalid(format!("a conference needs languages: {possible}")));
+    }
+    Ok(booths)
+}
+
+/// Languages that can be interpreted into `language`.
+fn sources(models: &Models, language: Language) -> BTreeSet<Language> {
+    Language::all()
+        .filter(|from| *from != language && models.translator.supports(*from, language))
+        .collect()
+}
+
+fn possible(models: &Models) -> String {
+    let possible: Vec<&str> = Language::all()
+        .filter(|language| models.voices.supports(*language))
+        .filter(|language| !sources(models, *language).is_empty())
+        .map(Language::code)
+        .collect();
+    format!("expected some of {}", possible.join(", "))
+}

@@ -1,0 +1,183 @@
+//! How often the models work, counted where the engine reports, with the real models and a spoken
+//! sentence. The media plane is there too, but nobody is connected to it: who comes and what they
+//! say is told by hand.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use inference::voice::SpeakRequest;
+use inference::{CancelToken, Language};
+use signaling::house::{Caller, House as _};
+use signaling::wire::{CreateRoom, Event, EventKind, RoomKind};
+use tokio::sync::broadcast;
+
+use super::sink::ListenerSink;
+use super::testing::{caller, interpreter, listener, speaker};
+use super::{HouseConfig, Rooms, RoomsConfig};
+use crate::engine::{EngineConfig, Models, ModelsConfig, TranslatorName, VoiceName};
+use crate::listener::{Heard, Mark, SpeechSink as _};
+use crate::media::{MediaConfig, PeerId};
+use crate::resample::Resampler;
+use crate::segmenter::SegmenterConfig;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Meeting {
+    rooms: Rooms,
+    sink: ListenerSink,
+    events: broadcast::Receiver<Event>,
+    speech_16k: Vec<f32>,
+    next: u64,
+}
+
+impl Meeting {
+    fn open(channels: &[&str]) -> Self {
+        let models = Arc::new(
+            Models::load(&ModelsConfig {
+                translators: vec![TranslatorName::LanguageModel],
+                voices: vec![VoiceName::EspeakNg],
+                warm_up: Vec::new(),
+                ..ModelsConfig::default()
+            })
+            .expect("the models are there: fetch them with `make models`"),
+        );
+        let media = MediaConfig {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            announce: Vec::new(),
+            workers: 1,
+            peer_timeout: Duration::from_secs(15),
+            real_time: false,
+        };
+        let config = HouseConfig {
+            rooms: RoomsConfig::default(),
+            media,
+            segmenter: SegmenterConfig::default(),
+            // What is said late on a busy machine is still said.
+            engine: EngineConfig { deadline_ms: 60_000, ..EngineConfig::default() },
+        };
+        let rooms = Rooms::open(&models, &config).expect("the house opens");
+        let events = rooms.all_events();
+        let languages = channels.iter().map(|code| (*code).to_owned()).collect();
+        rooms
+            .create_room(CreateRoom {
+                name: Some("r".to_owned()),
+                kind: RoomKind::Conference,
+                languages,
+                ..CreateRoom::default()
+            })
+            .expect("these can be channels");
+        let sink = ListenerSink(Arc::clone(&rooms.shared));
+        Self { rooms, sink, events, speech_16k: spoken(&models), next: 1_000 }
+    }
+
+    fn join(&mut self, caller: &Caller) -> PeerId {
+        self.next += 1;
+        let peer = PeerId(self.next);
+        let session = self.next.to_string();
+        self.rooms.shared.state.lock().reserve(caller, peer, session).expect("a place");
+        self.rooms.shared.peer_connected(peer, Duration::ZERO);
+        peer
+    }
+
+    /// Somebody says the sentence; waits until every one of so many languages is spoken.
+    fn say(&mut self, peer: PeerId, languages: u64) {
+        let ended = Instant::now();
+        let mark = |seconds_ago: f32| Mark {
+            rtp_timestamp: 0,
+            arrived: ended - Duration::from_secs_f32(seconds_ago),
+        };
+        let before = self.worked();
+        assert!(self.sink.wanted(peer));
+        let utterance = self.sink.started(peer);
+        let samples_16k = self.speech_16k.clone();
+        let (first_voiced, last_voiced) = (mark(2.5), mark(0.5));
+        let heard = Heard { samples_16k, first_voiced, last_voiced, ended };
+        self.sink.heard(peer, utterance, heard);
+        let goal = [before[0] + 1, before[1] + languages, before[2] + languages];
+        while self.worked() != goal {
+            assert!(ended.elapsed() < PATIENCE, "{:?} of {goal:?}", self.worked());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Recognitions, translations, syntheses.
+    fn worked(&self) -> [u64; 3] {
+        let text = self.rooms.render_metrics().expect("metrics");
+        ["transcribe", "translate", "speak"].map(|stage| {
+            let name = format!("dragoman_stage_utterances_total{{stage=\"{stage}\"}} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&name));
+            line.map_or(0, |count| count.parse().expect("a number"))
+        })
+    }
+
+    fn transcripts(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.events.try_recv().ok())
+            .filter_map(|event| match event.kind {
+                EventKind::UtteranceTranscript { language, .. } => Some(language),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// A sentence in English, 16 kHz.
+fn spoken(models: &Models) -> Vec<f32> {
+    let request = SpeakRequest {
+        text: "The meeting begins at ten o'clock in the morning.".to_owned(),
+        language: Language::EN,
+        voice: None,
+        speed: 0.9,
+        cancel: CancelToken::new(),
+    };
+    let (mut samples, mut rate) = (Vec::new(), 0);
+    models
+        .voices
+        .speak(&request, &mut |chunk| {
+            rate = chunk.sample_rate_hz;
+            samples.extend_from_slice(chunk.samples);
+            ControlFlow::Continue(())
+        })
+        .expect("the voice speaks");
+    let mut resampled = vec![0.0; 4_800];
+    let mut resampler = Resampler::new(rate, 16_000).expect("a usual rate");
+    resampler.process(&samples, &mut resampled);
+    resampler.flush(&mut resampled);
+    resampled
+}
+
+#[test]
+fn a_sentence_is_recognised_once_translated_once_a_language_and_spoken_once_a_channel() {
+    let mut meeting = Meeting::open(&["en", "es", "fr"]);
+    let anna = meeting.join(&speaker("anna", "en"));
+    assert!(!meeting.sink.wanted(anna), "nobody listens: nothing is recognised");
+    for (identity, channel) in
+        [("a", "es"), ("b", "es"), ("c", "es"), ("d", "fr"), ("e", "floor"), ("f", "floor")]
+    {
+        meeting.join(&listener(identity, channel));
+    }
+    meeting.say(anna, 2);
+    assert_eq!(meeting.worked(), [1, 2, 2]);
+
+    let french = meeting.rooms.shared.state.lock().room("r").expect("there").members[4].peer;
+    meeting.rooms.shared.remove_peer(french, "left");
+    meeting.say(anna, 1);
+    assert_eq!(meeting.worked(), [2, 3, 3], "nobody listens to fr any more");
+
+    // An interpreter has Spanish: their words are recognised, and the machine has nothing to do.
+    assert_eq!(meeting.transcripts(), ["en", "en"]);
+    let ines = meeting.join(&interpreter("ines", "es"));
+    meeting.say(ines, 0);
+    assert_eq!(meeting.worked(), [3, 3, 3]);
+    assert_eq!(meeting.transcripts(), ["es"]);
+    assert!(!meeting.sink.wanted(anna));
+    let ben = meeting.join(&caller("ben", "en"));
+    assert!(meeting.sink.wanted(anna), "to know when she speaks");
+    let utterance = meeting.sink.started(ben);
+    meeting.sink.discarded(ben, utterance);
+    assert_eq!(meeting.worked(), [3, 3, 3]);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(meeting.worked(), [3, 3, 3], "nothing follows late");
+}
