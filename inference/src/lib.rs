@@ -8,6 +8,7 @@
 pub mod cancel;
 pub mod language;
 pub mod store;
+pub mod text_language;
 pub mod translate;
 pub mod vad;
 pub mod voice;

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use signaling::libretranslate::LibreTranslateFace;
 
 use crate::engine::{EngineConfig, ModelsConfig};
 use crate::media::MediaConfig;
 use crate::rooms::{HouseConfig, RoomsConfig};
 use crate::segmenter::SegmenterConfig;
+use crate::studio::StudioConfig;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,10 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Defaults and limits of rooms.
     pub rooms: RoomsConfig,
+    /// Text and recordings without a room.
+    pub studio: StudioConfig,
+    /// The LibreTranslate face.
+    pub libretranslate: LibreTranslateFace,
 }
 
 /// The HTTP face.

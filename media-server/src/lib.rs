@@ -3,7 +3,8 @@
 //! Datagrams come in at [`media`], whose workers drive the WebRTC state machines of [`transport`];
 //! decoded speech passes through rings ([`media::frames`]) to the [`listener`], whose [`segmenter`]
 //! cuts it; the [`engine`] recognises, translates and speaks; the [`speaker`] fills the playout
-//! rings; and [`rooms`] knows who hears whom. [`cli`] puts them together.
+//! rings; and [`rooms`] knows who hears whom. The [`studio`] has the
+//! models without a room. [`cli`] puts them together.
 
 pub mod audio_file;
 pub mod cli;
@@ -17,6 +18,7 @@ pub mod resample;
 pub mod rooms;
 pub mod segmenter;
 pub mod speaker;
+pub mod studio;
 pub mod trace;
 pub mod transport;
 pub mod word_error;

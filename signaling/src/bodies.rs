@@ -20,7 +20,7 @@ pub(crate) const MAX_SDP: usize = 64 * 1024;
 /// Media type of a fragment about ICE (RFC 8840 §9).
 pub(crate) const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Most that is read of a body that is refused for its size.
-const MAX_DISCARDED: usize = 1024 * 1024;
+pub(crate) const MAX_DISCARDED: usize = 1024 * 1024;
 /// Time for a body to arrive: a client that trickles bytes must not hold a connection.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -152,7 +152,7 @@ async fn read(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
-        discard(request.into_body()).await;
+        discard(request.into_body(), MAX_DISCARDED).await;
         return Err(too_large());
     }
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), limit)).await {
@@ -166,11 +166,11 @@ async fn read(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
     }
 }
 
-/// Reads a body that will not be used, up to a bound: a client that is still sending when it is
+/// Reads a body that will not be used, up to `most` bytes: a client that is still sending when it is
 /// refused would see a broken connection instead of the reason.
-async fn discard(mut body: Body) {
+pub(crate) async fn discard(mut body: Body, most: usize) {
     let read_on = async {
-        let mut left = MAX_DISCARDED;
+        let mut left = most;
         while let Some(Ok(frame)) = body.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
             if left == 0 {

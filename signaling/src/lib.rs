@@ -6,9 +6,11 @@
 //!
 //! - [`keys`]: the server's API key, and the secret that signs tokens;
 //! - [`tokens`]: minting and checking participant tokens (HS256 JWT);
-//! - [`server`]: the configuration, the router and the serving loop.
+//! - [`server`]: the configuration, the router and the serving loop;
+//! - [`libretranslate`] and [`openai`]: other programs' interfaces over the same models, which they
+//!   reach through the trait of [`studio`].
 //!
-//! Every error leaves as `application/problem+json` (RFC 9457).
+//! Every error leaves as `application/problem+json` (RFC 9457), except on those two.
 
 pub mod wire;
 
@@ -25,7 +27,11 @@ pub mod house;
 #[cfg(feature = "server")]
 pub mod keys;
 #[cfg(feature = "server")]
+pub mod libretranslate;
+#[cfg(feature = "server")]
 mod middleware;
+#[cfg(feature = "server")]
+pub mod openai;
 #[cfg(feature = "server")]
 mod problem;
 #[cfg(feature = "server")]
@@ -36,6 +42,8 @@ pub mod server;
 mod sessions;
 #[cfg(feature = "server")]
 mod status;
+#[cfg(feature = "server")]
+pub mod studio;
 #[cfg(feature = "server")]
 pub mod tokens;
 #[cfg(feature = "server")]

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::Language;
 
 use super::{
-    TranslateError, TranslateRequest, Translation, Translator, apertium, language_model, mend,
+    TranslateError, TranslateRequest, Translation, Translator, apertium, language_model,
+    libretranslate, mend,
 };
 
 /// A direction of translation, written `en-es`.
@@ -79,7 +80,7 @@ pub enum LadderError {
 }
 
 /// Every name a configuration may use.
-const NAMES: &[&str] = &[language_model::NAME, apertium::NAME];
+const NAMES: &[&str] = &[language_model::NAME, libretranslate::NAME, apertium::NAME];
 
 /// Translators in the order of the configuration; itself a [`Translator`].
 ///

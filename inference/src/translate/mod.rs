@@ -1,12 +1,15 @@
 //! Text translation: a ladder of translators from the best to the quickest.
 //!
-//! [`language_model`] is the better rung and [`apertium`] the quicker one; the [`Ladder`] mends text
+//! [`language_model`] is the better rung and [`apertium`] the quicker one, [`libretranslate`] asks a
+//! server; the [`Ladder`] mends text
 //! that comes from speech ([`mend`]), tries them in order and is what the rest of the house calls.
 
 pub mod apertium;
 mod ladder;
 pub mod language_model;
+pub mod libretranslate;
 pub mod mend;
+pub mod sentences;
 
 use crate::{CancelToken, Language};
 

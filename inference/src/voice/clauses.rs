@@ -317,7 +317,7 @@ fn last_word(text: &str) -> &str {
 }
 
 /// Whether a full stop after `text` marks an abbreviation or an initial.
-pub(super) fn is_abbreviation(text: &str) -> bool {
+pub(crate) fn is_abbreviation(text: &str) -> bool {
     let word = last_word(text);
     let mut characters = word.chars();
     let is_initial =

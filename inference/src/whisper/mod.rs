@@ -39,6 +39,7 @@ use std::path::Path;
 
 pub use config::Dimensions;
 pub use error::WhisperError;
+pub use guard::compression_ratio;
 pub use transcribe::{StageTimes, TranscribeOptions, Window};
 pub use transcript::{TimedText, Transcript};
 

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use signaling::libretranslate::LibreTranslateFace;
 use signaling::{ApiConfig, ApiKey};
 
 use super::{ConfigArgs, LogFormat, self_check, start_logging};
 use crate::config::Config;
 use crate::engine::Models;
 use crate::rooms::Rooms;
+use crate::studio;
 
 /// Options of `dragoman serve`.
 #[derive(Debug, Args)]
@@ -27,6 +29,9 @@ pub(super) struct ServeArgs {
     /// Address and port of the metrics and health for the operator
     #[arg(long, env = "DRAGOMAN_ADMIN", value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
+    /// Address and port of LibreTranslate's interface; off without one
+    #[arg(long, env = "DRAGOMAN_LIBRETRANSLATE", value_name = "ADDRESS:PORT")]
+    libretranslate: Option<SocketAddr>,
     /// Address that the UDP sockets bind to
     #[arg(long, env = "DRAGOMAN_UDP_BIND", value_name = "ADDRESS")]
     udp_bind: Option<IpAddr>,
@@ -63,6 +68,9 @@ impl ServeArgs {
         if let Some(admin) = self.admin {
             config.admin.bind = admin;
         }
+        if self.libretranslate.is_some() {
+            config.libretranslate.bind = self.libretranslate;
+        }
         if let Some(bind) = self.udp_bind {
             config.media.bind = bind;
         }
@@ -84,6 +92,8 @@ pub(super) struct Bound {
     listener: tokio::net::TcpListener,
     admin: tokio::net::TcpListener,
     house: Arc<Rooms>,
+    studio: Arc<studio::House>,
+    libretranslate: Option<LibreTranslate>,
     api: ApiConfig,
     /// Where the face will answer.
     pub(super) url: String,
@@ -109,10 +119,20 @@ impl Bound {
         let admin = super::admin::bind(config.admin.bind).await?;
         let admin_local = admin.local_addr().context("the admin socket has no address")?;
         let house = Arc::new(Rooms::open(models, &config.house())?);
+        let studio = Arc::new(
+            studio::House::open(
+                Arc::clone(models),
+                &config.studio,
+                &config.segmenter,
+                &config.models.recogniser(),
+            )
+            .context("cannot start the studio")?,
+        );
+        let libretranslate = LibreTranslate::bind(&config.libretranslate).await?;
         let api_key = key.expose().to_owned();
         let api = ApiConfig::new(&api_key, None, development)?;
         let (url, admin_url) = (format!("http://{local}"), format!("http://{admin_local}"));
-        Ok(Self { listener, admin, house, api, url, admin_url, api_key })
+        Ok(Self { listener, admin, house, studio, libretranslate, api, url, admin_url, api_key })
     }
 
     /// Answers until `shutdown` resolves.
@@ -120,14 +140,50 @@ impl Bound {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
-        let router =
-            signaling::router(Arc::clone(&self.house), self.api).merge(super::page::router());
+        let audio = signaling::openai::router(Arc::clone(&self.studio), self.api.clone());
+        let router = signaling::router(Arc::clone(&self.house), self.api)
+            .merge(audio)
+            .merge(super::page::router());
         let admin = super::admin::router(Arc::clone(&self.house));
         // It ends with the runtime: nobody waits for the metrics of a server that is gone.
         let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
+        let libretranslate = self.libretranslate.map(|face| face.serve(&self.studio));
         let served = signaling::serve(self.listener, router, shutdown).await;
         admin.abort();
+        if let Some(face) = libretranslate {
+            face.abort();
+        }
         served.context("the HTTP face failed")
+    }
+}
+
+/// LibreTranslate's interface, bound and not yet answering.
+struct LibreTranslate {
+    listener: tokio::net::TcpListener,
+    face: LibreTranslateFace,
+    url: String,
+}
+
+impl LibreTranslate {
+    async fn bind(face: &LibreTranslateFace) -> anyhow::Result<Option<Self>> {
+        let Some(bind) = face.bind else { return Ok(None) };
+        let listener = tokio::net::TcpListener::bind(bind).await.with_context(|| {
+            format!("cannot bind LibreTranslate's interface to {bind}: choose another with --libretranslate")
+        })?;
+        let url = format!("http://{}", listener.local_addr().context("it has no address")?);
+        Ok(Some(Self { listener, face: face.clone(), url }))
+    }
+
+    /// Answers until it is aborted.
+    fn serve(self, studio: &Arc<studio::House>) -> tokio::task::JoinHandle<()> {
+        let studio = Arc::clone(studio);
+        tokio::spawn(async move {
+            let never = std::future::pending();
+            let served = signaling::libretranslate::serve(self.listener, studio, self.face, never);
+            if let Err(error) = served.await {
+                tracing::error!(%error, "LibreTranslate's interface failed");
+            }
+        })
     }
 }
 
@@ -176,6 +232,7 @@ struct Ready {
     event: &'static str,
     http: String,
     admin: String,
+    libretranslate: Option<String>,
     udp_ports: BTreeSet<u16>,
     api_key: String,
     #[serde(skip)]
@@ -188,6 +245,7 @@ impl Ready {
             event: "ready",
             http: bound.url.clone(),
             admin: bound.admin_url.clone(),
+            libretranslate: bound.libretranslate.as_ref().map(|face| face.url.clone()),
             udp_ports: bound.house.media_addresses().iter().map(SocketAddr::port).collect(),
             api_key: bound.api_key.clone(),
             invented,
@@ -201,7 +259,7 @@ impl Ready {
             let key = if self.invented { self.api_key.as_str() } else { "" };
             let line = serde_json::json!({
                 "event": self.event, "http": self.http, "admin": self.admin,
-                "udp_ports": self.udp_ports, "api_key": key,
+                "udp_ports": self.udp_ports, "api_key": key, "libretranslate": self.libretranslate,
             });
             println!("{line}");
             return Ok(());
@@ -209,6 +267,9 @@ impl Ready {
         let ports: Vec<String> = self.udp_ports.iter().map(ToString::to_string).collect();
         println!("\nDragoman serves {} (media on UDP {}).", self.http, ports.join(", "));
         println!("Metrics for the operator: {}/metrics", self.admin);
+        if let Some(url) = &self.libretranslate {
+            println!("LibreTranslate's interface: {url}");
+        }
         if self.invented {
             println!("Development key, for this run only: {}", self.api_key);
             println!("Open the page, which needs no key here: {}/", self.http);

@@ -10,6 +10,7 @@ use inference::CancelToken;
 use inference::store::{Store, StoreError};
 use inference::translate::apertium::{self, Apertium, ApertiumConfig};
 use inference::translate::language_model::{self, LanguageModel, LanguageModelConfig, LoadError};
+use inference::translate::libretranslate::{self, LibreTranslate, LibreTranslateConfig, NoAddress};
 use inference::translate::{
     Direction, Ladder, LadderConfig, LadderError, TranslateError, Translator,
 };
@@ -30,6 +31,8 @@ pub struct ModelsConfig {
     pub translators: Vec<TranslatorName>,
     /// Language model of the translator `language-model`.
     pub language_model: String,
+    /// Server of the translator `libretranslate`.
+    pub libretranslate: LibreTranslateConfig,
     /// Voice engines, best first; one that does not speak a language is skipped for it.
     pub voices: Vec<VoiceName>,
     /// Threads of one synthesis by Kokoro.
@@ -48,6 +51,10 @@ pub enum TranslatorName {
     LanguageModel,
     /// Apertium's pipelines.
     Apertium,
+    /// A LibreTranslate server.
+    #[serde(rename = "libretranslate")]
+    #[value(name = "libretranslate")]
+    LibreTranslate,
 }
 
 /// The voice engines there are.
@@ -67,6 +74,7 @@ impl Default for ModelsConfig {
             whisper: "whisper-base".to_owned(),
             translators: vec![TranslatorName::LanguageModel, TranslatorName::Apertium],
             language_model: "qwen2.5-coder-1.5b-instruct".to_owned(),
+            libretranslate: LibreTranslateConfig::default(),
             voices: vec![VoiceName::Kokoro, VoiceName::EspeakNg],
             kokoro_threads: 2,
             pairs: BTreeMap::new(),
@@ -76,6 +84,12 @@ impl Default for ModelsConfig {
 }
 
 impl ModelsConfig {
+    /// The recogniser's name, without the folder that it may lie in.
+    pub fn recogniser(&self) -> String {
+        let name = Path::new(&self.whisper).file_name();
+        name.map_or_else(|| self.whisper.clone(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// Whether any pair may be translated by it.
     fn uses(&self, translator: TranslatorName) -> bool {
         self.pairs.values().chain([&self.translators]).any(|order| order.contains(&translator))
@@ -119,6 +133,9 @@ pub enum ModelError {
     /// `models.translators` or `models.warm_up` names something that does not exist.
     #[error("cannot set up the translators")]
     Ladder(#[from] LadderError),
+    /// `models.translators` names `libretranslate` without an address.
+    #[error(transparent)]
+    NoAddress(#[from] NoAddress),
     /// A model's folder cannot be listed.
     #[error("cannot list {folder}")]
     Folder {
@@ -188,6 +205,9 @@ impl Models {
         if config.uses(TranslatorName::Apertium) {
             translators.extend(discover_apertium(&directions));
         }
+        if config.uses(TranslatorName::LibreTranslate) {
+            translators.push(Arc::new(LibreTranslate::new(&config.libretranslate)?));
+        }
         let order = names_of(&config.translators);
         let pairs = config.pairs.iter();
         let pairs = pairs
@@ -218,6 +238,7 @@ impl TranslatorName {
         match self {
             Self::LanguageModel => language_model::NAME,
             Self::Apertium => apertium::NAME,
+            Self::LibreTranslate => libretranslate::NAME,
         }
     }
 }

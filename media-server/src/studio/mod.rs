@@ -1,0 +1,218 @@
+//! The models without a room: what the compatible faces ask for.
+//!
+//! Text, recordings and speech have a [`lane`] each: a nice thread and a short queue, beside the
+//! engine's threads. A call shares the processor with at most one request of each kind and never
+//! waits in a queue behind them; a full queue refuses.
+
+mod encode;
+mod lane;
+mod manners;
+mod speech;
+mod text;
+mod transcribe;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use inference::translate::Translator as _;
+use inference::{CancelToken, Language, text_language};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use signaling::studio::{
+    DetectedLanguage, ModelKind, SpeakText, Speech, Studio, StudioError, StudioModel,
+    TranscribeFile, Transcription, TranslateTexts, TranslatedText,
+};
+use signaling::wire::{LanguageInfo, VoiceInfo};
+use tokio::sync::oneshot;
+
+use crate::engine::Models;
+use crate::segmenter::SegmenterConfig;
+use lane::Lane;
+
+/// How long the list of languages stands: a translator on another machine may come and go.
+const LANGUAGES_STAND: Duration = Duration::from_secs(10);
+
+/// Bounds of the studio.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StudioConfig {
+    /// Requests of each kind that may wait before new ones are refused.
+    pub queue: usize,
+    /// Longest recording, in seconds of sound: a small file may hold hours of silence.
+    pub max_recording_s: u64,
+}
+
+impl Default for StudioConfig {
+    fn default() -> Self {
+        Self { queue: 16, max_recording_s: 7_200 }
+    }
+}
+
+type Languages = Vec<(Language, LanguageInfo)>;
+
+/// The studio over the models of the process. Dropping it lets what is being computed finish.
+pub struct House {
+    models: Arc<Models>,
+    config: StudioConfig,
+    segmenter: SegmenterConfig,
+    recogniser: String,
+    languages: Mutex<(Instant, Arc<Languages>)>,
+    text: Lane,
+    recordings: Lane,
+    speech: Lane,
+}
+
+impl House {
+    /// Starts the lanes. `recogniser` is the name of the Whisper model, for those who ask.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn open(
+        models: Arc<Models>,
+        config: &StudioConfig,
+        segmenter: &SegmenterConfig,
+        recogniser: &str,
+    ) -> std::io::Result<Self> {
+        let lane = |name| Lane::start(name, config.queue);
+        Ok(Self {
+            languages: Mutex::new((Instant::now(), translatable(&models))),
+            config: config.clone(),
+            segmenter: segmenter.clone(),
+            recogniser: recogniser.to_owned(),
+            text: lane("studio-text")?,
+            recordings: lane("studio-hear")?,
+            speech: lane("studio-speak")?,
+            models,
+        })
+    }
+
+    /// The languages that text is translated from.
+    fn languages(&self) -> Arc<Languages> {
+        let mut known = self.languages.lock();
+        if known.0.elapsed() >= LANGUAGES_STAND {
+            *known = (Instant::now(), translatable(&self.models));
+        }
+        Arc::clone(&known.1)
+    }
+
+    /// Has `work` done in a lane. Dropping the future cancels it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        lane: &Lane,
+        work: impl FnOnce(&Models, &CancelToken) -> Result<T, StudioError> + Send + 'static,
+    ) -> Result<T, StudioError> {
+        let called_off = CancelOnDrop(CancelToken::new());
+        let (models, cancel) = (Arc::clone(&self.models), called_off.0.clone());
+        let (reply, answer) = oneshot::channel();
+        lane.submit(move || {
+            if !cancel.is_cancelled() {
+                // Nobody waits for an answer any more when the request is gone.
+                let _ = reply.send(work(&models, &cancel));
+            }
+        })?;
+        answer.await.map_err(|_| StudioError::Internal("the work was given up".to_owned()))?
+    }
+}
+
+struct CancelOnDrop(CancelToken);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn translatable(models: &Models) -> Arc<Languages> {
+    let languages = Language::all()
+        .map(|from| {
+            let targets = Language::all().filter(|to| *to != from);
+            let targets = targets.filter(|to| models.translator.supports(from, *to));
+            let info = LanguageInfo {
+                code: from.to_string(),
+                name: from.english_name().to_owned(),
+                targets: targets.map(|to| to.to_string()).collect(),
+            };
+            (from, info)
+        })
+        .filter(|(_, info)| !info.targets.is_empty());
+    Arc::new(languages.collect())
+}
+
+fn language(field: &'static str, code: &str) -> Result<Language, StudioError> {
+    Language::from_str(code)
+        .map_err(|error| StudioError::Invalid { field, detail: error.to_string() })
+}
+
+impl Studio for House {
+    fn text_languages(&self) -> Vec<LanguageInfo> {
+        self.languages().iter().map(|(_, info)| info.clone()).collect()
+    }
+
+    fn voices(&self) -> Vec<VoiceInfo> {
+        let voices = self.models.voices.voices().into_iter();
+        voices
+            .map(|voice| VoiceInfo {
+                name: voice.name,
+                language: voice.language.to_string(),
+                engine: voice.engine,
+            })
+            .collect()
+    }
+
+    fn models(&self) -> Vec<StudioModel> {
+        let mut engines: Vec<String> =
+            self.models.voices.voices().into_iter().map(|voice| voice.engine).collect();
+        engines.dedup();
+        let recogniser = StudioModel { name: self.recogniser.clone(), kind: ModelKind::Recogniser };
+        let engines = engines.into_iter().map(|name| StudioModel { name, kind: ModelKind::Voice });
+        std::iter::once(recogniser).chain(engines).collect()
+    }
+
+    fn detect_text(&self, text: &str) -> Vec<DetectedLanguage> {
+        let languages = self.languages();
+        let among: Vec<Language> = languages.iter().map(|(language, _)| *language).collect();
+        let found = text_language::detect(text, &among).into_iter();
+        found
+            .map(|(language, confidence)| DetectedLanguage {
+                code: language.to_string(),
+                confidence,
+            })
+            .collect()
+    }
+
+    async fn translate(&self, request: TranslateTexts) -> Result<Vec<TranslatedText>, StudioError> {
+        let (from, to) = (language("source", &request.from)?, language("target", &request.to)?);
+        self.ask(&self.text, move |models, cancel| {
+            let translate = |text: &String| {
+                text::translate(&models.translator, text, from, to, request.alternatives, cancel)
+            };
+            request.texts.iter().map(translate).collect()
+        })
+        .await
+    }
+
+    async fn transcribe(&self, request: TranscribeFile) -> Result<Transcription, StudioError> {
+        let spoken = request.language.as_deref().map(|code| language("language", code));
+        let wanted = request.translate_to.as_deref().map(|code| language("language", code));
+        let job = transcribe::Job {
+            path: request.path,
+            spoken: spoken.transpose()?,
+            wanted: wanted.transpose()?,
+            temperature: request.temperature,
+            segmenter: self.segmenter.clone(),
+            max_s: self.config.max_recording_s,
+        };
+        self.ask(&self.recordings, move |models, cancel| job.run(models, cancel)).await
+    }
+
+    async fn speak(&self, request: SpeakText) -> Result<Speech, StudioError> {
+        let asked = request.language.as_deref().map(|code| language("language", code));
+        let asked = asked.transpose()?;
+        let language = speech::language(&self.models.voices, &request, asked)?;
+        let (chunks, speech) = speech::channel();
+        let models = Arc::clone(&self.models);
+        self.speech.submit(move || speech::speak(&models.voices, &request, language, &chunks))?;
+        Ok(speech)
+    }
+}
