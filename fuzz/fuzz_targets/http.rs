@@ -17,12 +17,17 @@ use tower::ServiceExt as _;
 
 const API_KEY: &str = "0123456789abcdef0123456789abcdef";
 const METHODS: [&str; 6] = ["GET", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"];
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 13] = [
     "/v1/rooms",
     "/v1/rooms/lobby",
     "/v1/rooms/lobby/tokens",
     "/v1/rooms/lobby/sessions",
     "/v1/rooms/lobby/sessions/one",
+    "/v1/rooms/lobby/whip?channel=fr&relay=es",
+    "/v1/rooms/lobby/whep?channel=floor&original_gain=0.2",
+    "/v1/rooms/lobby/whep/one",
+    "/v1/rooms/lobby/participants/one",
+    "/v1/rooms/lobby/ice-servers",
     "/v1/rooms/lobby/events",
     "/v1/languages",
     "/readyz",

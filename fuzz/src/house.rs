@@ -53,6 +53,10 @@ impl House for EmptyHouse {
         Err(HouseError::NoSuchSession(session.to_owned()))
     }
 
+    fn session_owner(&self, _: &str, session: &str) -> Result<String, HouseError> {
+        Ok(session.to_owned())
+    }
+
     fn disconnect(&self, _: &str, _: &str) -> Result<(), HouseError> {
         Ok(())
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use signaling::libretranslate::LibreTranslateFace;
+use signaling::key_ring::DEFAULT_NAME;
+use signaling::{ApiKey, KeyError, NamedKey, TurnConfig, TurnError};
 
 use crate::engine::{EngineConfig, ModelsConfig};
 use crate::media::MediaConfig;
@@ -38,6 +40,8 @@ pub struct Config {
     pub studio: StudioConfig,
     /// The LibreTranslate face.
     pub libretranslate: LibreTranslateFace,
+    /// STUN and TURN servers that clients are told to use.
+    pub turn: TurnConfig,
 }
 
 /// The HTTP face.
@@ -49,11 +53,46 @@ pub struct HttpConfig {
     /// The key that creates rooms and mints tokens; at least 32 characters. A development server
     /// invents one.
     pub api_key: Option<String>,
+    /// More keys, each with a name, so that one can be replaced by another. The first of all signs
+    /// tokens.
+    pub api_keys: Vec<ApiKeyConfig>,
+    /// Names under which the server is reached, beside `localhost` and IP addresses.
+    pub hosts: Vec<String>,
+}
+
+/// A key with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyConfig {
+    /// What tokens call it (`kid`, and `iss` with LiveKit's claims).
+    pub name: String,
+    /// The key; at least 32 characters.
+    pub key: String,
+}
+
+impl HttpConfig {
+    /// The keys, `api_key` first.
+    ///
+    /// # Errors
+    /// [`KeyError`] says which is refused and how to make a good one.
+    pub fn keys(&self, development: bool) -> Result<Vec<NamedKey>, KeyError> {
+        let first = self.api_key.iter().map(|key| (DEFAULT_NAME, key));
+        let more = self.api_keys.iter().map(|named| (named.name.as_str(), &named.key));
+        first
+            .chain(more)
+            .map(|(name, key)| NamedKey::new(name, ApiKey::parse(key, development)?))
+            .collect()
+    }
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), api_key: None }
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            api_key: None,
+            api_keys: Vec::new(),
+            hosts: Vec::new(),
+        }
     }
 }
 
@@ -131,6 +170,9 @@ pub enum ConfigError {
         /// What it should be.
         detail: String,
     },
+    /// The section `turn` cannot be used.
+    #[error(transparent)]
+    Turn(#[from] TurnError),
 }
 
 impl Config {
@@ -180,6 +222,7 @@ impl Config {
         if self.models.voices.is_empty() {
             return invalid("models.voices", "names at least one voice engine");
         }
+        self.turn.check()?;
         Ok(())
     }
 
@@ -228,6 +271,26 @@ mod tests {
         std::fs::write(&path, "[media]\nprot = 1\n").expect("written");
         let error = Config::read(&path).expect_err("prot is no field").to_string();
         assert!(error.contains("prot") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn keys_are_taken_in_their_order_and_checked() {
+        let text = "api_key = \"0123456789abcdef0123456789abcdef\"\n\
+                    api_keys = [{ name = \"old\", key = \"fedcba9876543210fedcba9876543210\" }]";
+        let http: HttpConfig = toml::from_str(text).expect("a good section");
+        let keys = http.keys(false).expect("good keys");
+        assert_eq!(keys.iter().map(NamedKey::name).collect::<Vec<_>>(), ["default", "old"]);
+        let short = HttpConfig { api_key: Some("secret".to_owned()), ..HttpConfig::default() };
+        assert!(short.keys(true).is_err());
+        assert!(HttpConfig::default().keys(false).expect("none is none").is_empty());
+    }
+
+    #[test]
+    fn a_turn_server_without_its_secret_is_refused() {
+        let mut config = Config::default();
+        config.turn.urls = vec!["turn:turn.example.org".to_owned()];
+        let error = config.check().expect_err("no secret").to_string();
+        assert!(error.starts_with("turn.secret "), "{error}");
     }
 
     #[test]

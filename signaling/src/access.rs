@@ -1,13 +1,8 @@
-//! Who is asking: the server's API key, an admin token or a participant's token.
+//! Who is asking, and what they may do: the server's API key, an admin token, a participant's token
+//! or a service's.
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
-
-use crate::house::{Caller, House, Role};
+use crate::house::Caller;
 use crate::problem::{ApiError, Kind};
-use crate::server::{Api, ApiConfig};
-use crate::tokens::{self, Claims, TokenError};
 
 /// Checked credentials.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,71 +11,57 @@ pub(crate) enum Access {
     Admin,
     /// A participant of one room.
     Participant(Box<Caller>),
+    /// Another program, which is no participant.
+    Service(Service),
+}
+
+/// What a program may do whose token has LiveKit's grants and does not join.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// `roomCreate`: make and end rooms.
+    pub(crate) create_rooms: bool,
+    /// `roomList`: see which rooms there are.
+    pub(crate) list_rooms: bool,
+    /// `roomAdmin`: moderate this room.
+    pub(crate) moderates: Option<String>,
 }
 
 impl Access {
-    /// From the `Authorization` header alone.
-    pub(crate) fn from_headers(headers: &HeaderMap, config: &ApiConfig) -> Result<Self, ApiError> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else {
-            return Err(ApiError::missing_credentials(
-                "send `Authorization: Bearer` with an access token or the server's API key",
-            ));
-        };
-        let malformed =
-            || ApiError::missing_credentials("the Authorization header is not `Bearer <token>`");
-        let value = value.to_str().map_err(|_| malformed())?;
-        let (scheme, credential) = value.split_once(' ').ok_or_else(malformed)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(malformed());
-        }
-        let credential = credential.trim();
-        if config.api_key.matches(credential) {
-            return Ok(Self::Admin);
-        }
-        Self::from_token(credential, config)
-    }
-
-    /// From a JWT alone: the API key has no place in an address, where tokens may stand.
-    pub(crate) fn from_token(token: &str, config: &ApiConfig) -> Result<Self, ApiError> {
-        let claims = tokens::verify(&config.token_key, token)?;
-        Self::from_claims(claims)
-    }
-
-    fn from_claims(claims: Claims) -> Result<Self, ApiError> {
-        if claims.admin {
-            return Ok(Self::Admin);
-        }
-        let room = claims.room.ok_or(TokenError::Malformed)?;
-        let name = if claims.name.is_empty() { claims.sub.clone() } else { claims.name };
-        Ok(Self::Participant(Box::new(Caller {
-            role: Role::Both,
-            original_gain: None,
-            room,
-            identity: claims.sub,
-            name,
-            hear: claims.hear.unwrap_or_else(|| claims.language.clone()),
-            language: claims.language,
-            voice: claims.voice,
-            grants: claims.grants.unwrap_or_default(),
-        })))
-    }
-
-    /// Rooms in general and tokens are the administrator's.
+    /// Tokens are the administrator's: no participant makes another, or a better one of their own.
     pub(crate) fn require_admin(&self) -> Result<(), ApiError> {
         match self {
             Self::Admin => Ok(()),
-            Self::Participant(_) => Err(ApiError::new(
-                Kind::Forbidden,
-                "this needs the server's API key or an admin token",
-            )),
+            Self::Participant(_) | Self::Service(_) => {
+                Err(forbidden("this needs the server's API key or an admin token"))
+            }
         }
     }
 
-    /// An administrator, or a participant of this room.
+    /// An administrator, or a service that may make rooms.
+    pub(crate) fn require_creator(&self) -> Result<(), ApiError> {
+        match self {
+            Self::Service(Service { create_rooms: true, .. }) => Ok(()),
+            other => other.require_admin(),
+        }
+    }
+
+    /// An administrator, or a service that may see which rooms there are.
+    pub(crate) fn require_lister(&self) -> Result<(), ApiError> {
+        match self {
+            Self::Service(Service { list_rooms: true, .. }) => Ok(()),
+            other => other.require_admin(),
+        }
+    }
+
+    /// An administrator, or a participant or a moderator of this room.
     pub(crate) fn require_member(&self, room: &str) -> Result<(), ApiError> {
         match self {
             Self::Admin => Ok(()),
             Self::Participant(caller) => require_room(caller, room),
+            Self::Service(service) if service.moderates.as_deref() == Some(room) => Ok(()),
+            Self::Service(_) => {
+                Err(forbidden("the access token grants nothing in this room: it needs `roomAdmin`"))
+            }
         }
     }
 
@@ -89,7 +70,7 @@ impl Access {
         self.require_member(room)?;
         match self {
             Self::Participant(caller) if !caller.grants.listen => {
-                Err(ApiError::new(Kind::Forbidden, "the access token has no `listen` grant"))
+                Err(forbidden("the access token has no `listen` grant"))
             }
             _ => Ok(()),
         }
@@ -100,38 +81,45 @@ impl Access {
         self.require_member(room)?;
         match self {
             Self::Participant(caller) if !caller.grants.moderate => {
-                Err(ApiError::new(Kind::Forbidden, "the access token has no `moderate` grant"))
+                Err(forbidden("the access token has no `moderate` grant"))
             }
             _ => Ok(()),
         }
     }
 
-    /// A participant of this room: only a person can hold a session.
-    pub(crate) fn into_caller(self, room: &str) -> Result<Caller, ApiError> {
+    /// Who is behind a session may change it, and so may whoever moderates its room.
+    pub(crate) fn require_owner(&self, room: &str, owner: &str) -> Result<(), ApiError> {
         match self {
-            Self::Admin => Err(ApiError::new(
-                Kind::Forbidden,
-                "the API key names no participant: ask for a token with POST /v1/rooms/{room}/tokens",
-            )),
-            Self::Participant(caller) => {
-                require_room(&caller, room)?;
-                if !caller.grants.speak && !caller.grants.listen {
-                    return Err(ApiError::new(
-                        Kind::Forbidden,
-                        "the access token grants neither `speak` nor `listen`",
-                    ));
-                }
-                Ok(*caller)
-            }
+            Self::Participant(caller) if caller.identity == owner => self.require_member(room),
+            _ => self.require_moderator(room).map_err(|_| {
+                forbidden("the session is another participant's: it takes the `moderate` grant")
+            }),
         }
     }
-}
 
-impl<H: House> FromRequestParts<Api<H>> for Access {
-    type Rejection = ApiError;
+    /// The name of whoever asks, for what is made for them alone.
+    pub(crate) fn identity(&self) -> &str {
+        match self {
+            Self::Participant(caller) => &caller.identity,
+            Self::Admin => "admin",
+            Self::Service(_) => "service",
+        }
+    }
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api<H>) -> Result<Self, ApiError> {
-        Self::from_headers(&parts.headers, &api.config)
+    /// A participant of this room: only a person can hold a session.
+    pub(crate) fn into_caller(self, room: &str) -> Result<Caller, ApiError> {
+        let Self::Participant(caller) = self else {
+            return Err(forbidden(
+                "these credentials name no participant: ask for a token with POST /v1/rooms/{room}/tokens",
+            ));
+        };
+        require_room(&caller, room)?;
+        if caller.language.is_empty() {
+            let detail =
+                "the access token names no language: it belongs into `attributes.language`";
+            return Err(ApiError::new(Kind::InvalidField, detail));
+        }
+        Ok(*caller)
     }
 }
 
@@ -139,8 +127,10 @@ fn require_room(caller: &Caller, room: &str) -> Result<(), ApiError> {
     if caller.room == room {
         return Ok(());
     }
-    Err(ApiError::new(
-        Kind::Forbidden,
-        format!("the access token is for the room {:?}, not for this one", caller.room),
-    ))
+    Err(forbidden(format!("the access token is for the room {:?}, not for this one", caller.room)))
+}
+
+/// 403, and what would be needed.
+pub(crate) fn forbidden(detail: impl Into<String>) -> ApiError {
+    ApiError::new(Kind::Forbidden, detail)
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::{BodyExt, LengthLimitError};
 use serde::de::DeserializeOwned;
 
+use crate::accept::accepts;
 use crate::problem::{ApiError, Kind};
 use crate::validate;
+use crate::wire::ChangeSession;
 
 /// Largest JSON body, bytes.
 pub(crate) const MAX_JSON: usize = 64 * 1024;
@@ -19,6 +21,8 @@ pub(crate) const MAX_JSON: usize = 64 * 1024;
 pub(crate) const MAX_SDP: usize = 64 * 1024;
 /// Media type of a fragment about ICE (RFC 8840 §9).
 pub(crate) const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+/// What a `PATCH` on a session that listens may carry.
+pub(crate) const CHANGE_OR_FRAGMENT: &str = "application/trickle-ice-sdpfrag, application/json";
 /// Most that is read of a body that is refused for its size.
 pub(crate) const MAX_DISCARDED: usize = 1024 * 1024;
 /// Time for a body to arrive: a client that trickles bytes must not hold a connection.
@@ -43,14 +47,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// An SDP offer.
+/// An SDP offer, which is answered with SDP.
 pub(crate) struct SdpBody(pub(crate) String);
 
 impl<S: Send + Sync> FromRequest<S> for SdpBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        require_media_type(request.headers(), "application/sdp")?;
+        require_media_type(request.headers(), "application/sdp")
+            .map_err(|error| suggest(error, "accept-post", "application/sdp"))?;
+        if !accepts(request.headers(), "application/sdp") {
+            return Err(ApiError::new(
+                Kind::NotAcceptable,
+                "the answer is application/sdp: name it in Accept, or leave the header out",
+            ));
+        }
         let body = read(request, MAX_SDP).await?;
         let text = String::from_utf8(body)
             .map_err(|_| ApiError::new(Kind::BadSdp, "the offer is not UTF-8 text"))?;
@@ -68,7 +79,8 @@ impl<S: Send + Sync> FromRequest<S> for SdpFragment {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        require_media_type(request.headers(), SDP_FRAGMENT)?;
+        require_media_type(request.headers(), SDP_FRAGMENT)
+            .map_err(|error| suggest(error, "accept-patch", SDP_FRAGMENT))?;
         let body = read(request, MAX_SDP).await?;
         let text = String::from_utf8(body)
             .map_err(|_| ApiError::new(Kind::BadFragment, "the fragment is not UTF-8 text"))?;
@@ -83,6 +95,37 @@ impl<S: Send + Sync> FromRequest<S> for SdpFragment {
             ));
         }
         Ok(Self(text))
+    }
+}
+
+/// What a `PATCH` on a session that listens says.
+pub(crate) enum SessionPatch {
+    /// About ICE.
+    Ice(String),
+    /// About what is heard.
+    Change(ChangeSession),
+}
+
+impl<S: Send + Sync> FromRequest<S> for SessionPatch {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let essence = essence(request.headers()).unwrap_or_default().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/json" => {
+                let JsonBody(change) = JsonBody::from_request(request, state).await?;
+                Ok(Self::Change(change))
+            }
+            SDP_FRAGMENT => {
+                let SdpFragment(fragment) = SdpFragment::from_request(request, state).await?;
+                Ok(Self::Ice(fragment))
+            }
+            _ => {
+                let detail = format!("a session is changed with one of {CHANGE_OR_FRAGMENT}");
+                let error = ApiError::new(Kind::UnsupportedMediaType, detail);
+                Err(suggest(error, "accept-patch", CHANGE_OR_FRAGMENT))
+            }
+        }
     }
 }
 
@@ -122,15 +165,44 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
     }
 }
 
+/// The room and the participant in the path.
+pub(crate) struct ParticipantPath {
+    pub(crate) room: String,
+    pub(crate) identity: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ParticipantPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((room, identity)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| no_such_room("the path is not UTF-8"))?;
+        validate::room_name(&room).map_err(|detail| no_such_room(&detail))?;
+        validate::identity(&identity)
+            .map_err(|detail| ApiError::new(Kind::NoSuchParticipant, detail))?;
+        Ok(Self { room, identity })
+    }
+}
+
 fn no_such_room(detail: &str) -> ApiError {
     ApiError::new(Kind::NoSuchRoom, detail)
 }
 
+/// Says what would be accepted instead (RFC 5789 §2.2 for `PATCH`, and the same for `POST`).
+fn suggest(error: ApiError, header: &'static str, accepted: &'static str) -> ApiError {
+    error.with_header(HeaderName::from_static(header), HeaderValue::from_static(accepted))
+}
+
+/// The content type without its parameters.
+fn essence(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    given.and_then(|value| value.split(';').next()).map(str::trim)
+}
+
 /// Parameters after the media type (`;charset=utf-8`) are allowed, another type is not.
 fn require_media_type(headers: &HeaderMap, expected: &str) -> Result<(), ApiError> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = given.and_then(|value| value.split(';').next()).map(str::trim);
-    match essence {
+    match essence(headers) {
         Some(essence) if essence.eq_ignore_ascii_case(expected) => Ok(()),
         Some(essence) => Err(ApiError::new(
             Kind::UnsupportedMediaType,

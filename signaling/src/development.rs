@@ -1,18 +1,21 @@
 //! `/v1/development`: what a server in development mode offers to whoever reaches it, so that its
 //! page can be tried without a key. Outside development mode nothing is made here.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::bodies::JsonBody;
 use crate::house::{House, HouseError};
 use crate::problem::{ApiError, Kind};
-use crate::rooms;
+use crate::rooms::{self, TokenForm};
 use crate::server::Api;
 use crate::validate;
-use crate::wire::{CreateDevelopmentToken, CreateRoom, CreateToken, Development, Grants, RoomKind};
+use crate::wire::{CreateDevelopmentToken, CreateRoom, CreateToken, Development};
 
 /// `GET /v1/development`: how the page learns whether it needs a key or a token.
 pub(crate) async fn show<H: House>(State(api): State<Api<H>>) -> Response {
@@ -20,9 +23,10 @@ pub(crate) async fn show<H: House>(State(api): State<Api<H>>) -> Response {
     (no_store, Json(Development { tokens: api.config.development })).into_response()
 }
 
-/// `POST /v1/development/tokens`: makes the call when it is missing, and a token for it.
+/// `POST /v1/development/tokens`: makes the room when it is missing, and a token for it.
 pub(crate) async fn create_token<H: House>(
     State(api): State<Api<H>>,
+    uri: Uri,
     headers: HeaderMap,
     request: Result<JsonBody<CreateDevelopmentToken>, ApiError>,
 ) -> Result<Response, ApiError> {
@@ -32,6 +36,7 @@ pub(crate) async fn create_token<H: House>(
             "ask for a token with POST /v1/rooms/{room}/tokens and the server's API key",
         ));
     }
+    require_known_host(&uri, &headers, &api.config.hosts)?;
     require_same_origin(&headers)?;
     let JsonBody(request) = request?;
     let invalid = |detail| ApiError::new(Kind::InvalidField, detail);
@@ -42,16 +47,49 @@ pub(crate) async fn create_token<H: House>(
         language: request.language,
         hear: request.hear,
         voice: request.voice,
-        grants: Grants::default(),
+        grants: request.grants,
         ttl_s: None,
     };
-    let answer = rooms::mint(&api, &request.room, &token)?;
-    let call =
-        CreateRoom { name: Some(request.room), kind: RoomKind::Call, ..CreateRoom::default() };
-    match api.house.create_room(call) {
+    let answer = rooms::mint(&api, &request.room, &token, TokenForm::Ours)?;
+    let room = CreateRoom {
+        name: Some(request.room),
+        kind: request.kind,
+        languages: request.languages,
+        ..CreateRoom::default()
+    };
+    validate::create_room(&room).map_err(invalid)?;
+    match api.house.create_room(room) {
         Ok(_) | Err(HouseError::RoomExists(_)) => Ok(answer),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A page of another site can have its own name point at this machine, and would then be of the same
+/// origin. It cannot do so with an address, with `localhost`, or with a name of the operator's.
+fn require_known_host(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), ApiError> {
+    let header = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    // HTTP/2 has no Host header: the name stands in the address.
+    let authority = header.or_else(|| uri.authority().map(Authority::as_str));
+    if authority.is_some_and(|authority| is_known_host(authority, hosts)) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Kind::Forbidden,
+        "a token without a key is made under an IP address, localhost, or a name in http.hosts",
+    ))
+}
+
+fn is_known_host(authority: &str, hosts: &[String]) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let name = host.strip_suffix('.').unwrap_or(host);
+    address.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// No page of another site may join the calls of a developer who visits it: a browser names the
@@ -71,4 +109,53 @@ fn require_same_origin(headers: &HeaderMap) -> Result<(), ApiError> {
 
 fn invented_identity() -> String {
     format!("guest-{:08x}", rand::random::<u32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_localhost_and_the_operators_names_are_known() {
+        let hosts = ["desk.example.org".to_owned()];
+        for known in [
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "[::1]",
+            "192.0.2.7",
+            "localhost",
+            "LOCALHOST:80",
+            "localhost.",
+            "desk.example.org",
+            "Desk.Example.org:8443",
+        ] {
+            assert!(is_known_host(known, &hosts), "{known}");
+        }
+        for unknown in [
+            "",
+            "rebound.example",
+            "rebound.example:8080",
+            "localhost.rebound.example",
+            "127.0.0.1.rebound.example",
+            "desk.example.org.rebound.example",
+            "a@127.0.0.1",
+            "127.0.0.1@rebound.example",
+            "127.1",
+            "0x7f000001",
+            "[rebound.example]",
+            "[::1",
+        ] {
+            assert!(!is_known_host(unknown, &hosts), "{unknown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_under_another_is_known(name in "[a-z0-9.@:\\[\\]-]{0,20}") {
+            let rebound = format!("{name}.rebound.example");
+            prop_assert!(!is_known_host(&rebound, &["desk".to_owned()]));
+        }
+    }
 }

@@ -188,6 +188,12 @@ pub trait House: Send + Sync + 'static {
         fragment: String,
     ) -> impl Future<Output = Result<IceUpdate, HouseError>> + Send;
 
+    /// Whose session it is: the identity of its participant.
+    ///
+    /// # Errors
+    /// [`HouseError::NoSuchRoom`], [`HouseError::NoSuchSession`].
+    fn session_owner(&self, room: &str, session: &str) -> Result<String, HouseError>;
+
     /// Ends a session.
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError>;
 

@@ -19,12 +19,15 @@ pub const MIN_KEY_LENGTH: usize = 32;
 /// Most characters of a key; it has to fit a header comfortably.
 pub const MAX_KEY_LENGTH: usize = 512;
 
+/// Most keys of a server: a token that names none of them is tried under each.
+pub const MAX_KEYS: usize = 16;
+
 /// Names the purpose of the derived key (RFC 5869 §3.2), so that no other use of the API key can
 /// ever yield the same bytes.
 const TOKEN_KEY_INFO: &[u8] = b"dragoman participant tokens v1";
 
 /// Why a key is refused. No variant carries the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// A development key where a real one is needed.
     #[error(
@@ -54,6 +57,17 @@ pub enum KeyError {
         "the API key holds a space or a character outside printable ASCII: use letters and digits"
     )]
     BadCharacter,
+    /// A key's name cannot be used.
+    #[error(
+        "the API key's name {0:?} cannot be used: take 1 to 64 of A-Z, a-z, 0-9, _ and -, but not \"dragoman\""
+    )]
+    BadName(String),
+    /// Two keys have one name.
+    #[error("two API keys are named {0:?}: each needs a name of its own")]
+    SameName(String),
+    /// None, or more than [`MAX_KEYS`].
+    #[error("{0} API keys are configured: between 1 and {MAX_KEYS} are possible")]
+    Count(usize),
 }
 
 /// The server's API key: whoever holds it may administer rooms and mint tokens.
@@ -118,7 +132,11 @@ impl fmt::Debug for ApiKey {
 
 /// The secret that signs and checks participant tokens.
 #[derive(Clone)]
-pub struct TokenKey(Vec<u8>);
+pub struct TokenKey {
+    secret: Vec<u8>,
+    /// Which of a server's keys it belongs to: the `kid` of the tokens that it signs.
+    id: Option<String>,
+}
 
 impl TokenKey {
     /// A secret of its own, from the configuration.
@@ -127,7 +145,7 @@ impl TokenKey {
     /// [`KeyError::TooShort`] or [`KeyError::TooLong`].
     pub fn from_secret(secret: &str) -> Result<Self, KeyError> {
         check_length("token secret", secret)?;
-        Ok(Self(secret.as_bytes().to_vec()))
+        Ok(Self { secret: secret.as_bytes().to_vec(), id: None })
     }
 
     /// Derives the secret from the API key with HKDF-SHA-256 (RFC 5869), for servers that
@@ -138,11 +156,20 @@ impl TokenKey {
         Hkdf::<Sha256>::new(None, api_key.0.as_bytes())
             .expand(TOKEN_KEY_INFO, &mut secret)
             .expect("HKDF-SHA-256 yields up to 8160 bytes");
-        Self(secret)
+        Self { secret, id: None }
+    }
+
+    /// Says which key of a server it is.
+    pub(crate) fn with_id(self, id: &str) -> Self {
+        Self { id: Some(id.to_owned()), ..self }
+    }
+
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.secret
     }
 }
 

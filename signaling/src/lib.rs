@@ -4,7 +4,7 @@
 //! test among them) share it. With the `server` feature (the default) [`house`] names the one
 //! trait through which the face speaks to the media plane, and the rest serves it over HTTP:
 //!
-//! - [`keys`]: the server's API key, and the secret that signs tokens;
+//! - [`keys`] and [`key_ring`]: the server's API keys, and the secrets that sign tokens;
 //! - [`tokens`]: minting and checking participant tokens (HS256 JWT);
 //! - [`server`]: the configuration, the router and the serving loop;
 //! - [`libretranslate`] and [`openai`]: other programs' interfaces over the same models, which they
@@ -15,9 +15,13 @@
 pub mod wire;
 
 #[cfg(feature = "server")]
+mod accept;
+#[cfg(feature = "server")]
 mod access;
 #[cfg(feature = "server")]
 mod bodies;
+#[cfg(feature = "server")]
+mod credentials;
 #[cfg(feature = "server")]
 mod development;
 #[cfg(feature = "server")]
@@ -25,15 +29,27 @@ mod events;
 #[cfg(feature = "server")]
 pub mod house;
 #[cfg(feature = "server")]
+pub mod key_ring;
+#[cfg(feature = "server")]
 pub mod keys;
 #[cfg(feature = "server")]
 pub mod libretranslate;
+#[cfg(feature = "server")]
+mod livekit;
 #[cfg(feature = "server")]
 mod middleware;
 #[cfg(feature = "server")]
 pub mod openai;
 #[cfg(feature = "server")]
+mod negotiation;
+#[cfg(feature = "server")]
+mod parameters;
+#[cfg(feature = "server")]
+mod participants;
+#[cfg(feature = "server")]
 mod problem;
+#[cfg(feature = "server")]
+mod revocation;
 #[cfg(feature = "server")]
 mod rooms;
 #[cfg(feature = "server")]
@@ -47,11 +63,23 @@ pub mod studio;
 #[cfg(feature = "server")]
 pub mod tokens;
 #[cfg(feature = "server")]
+mod turn;
+#[cfg(feature = "server")]
 mod validate;
+#[cfg(feature = "server")]
+mod whep;
+#[cfg(feature = "server")]
+mod whip;
 
 #[cfg(feature = "server")]
+pub use key_ring::NamedKey;
+#[cfg(feature = "server")]
 pub use keys::{ApiKey, KeyError, TokenKey};
+#[cfg(feature = "server")]
+pub use livekit::mint_livekit_token;
 #[cfg(feature = "server")]
 pub use server::{ApiConfig, router, serve};
 #[cfg(feature = "server")]
 pub use tokens::{TokenError, mint_admin_token, mint_token};
+#[cfg(feature = "server")]
+pub use turn::{TurnConfig, TurnError};

@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     IdentityTaken,
     Internal,
     InvalidField,
+    InvalidParameter,
     InvalidToken,
     MethodNotAllowed,
     MissingCredentials,
@@ -37,6 +38,7 @@ pub(crate) enum Kind {
     NoSuchPath,
     NoSuchRoom,
     NoSuchSession,
+    NotAcceptable,
     NotReady,
     Overloaded,
     PreconditionFailed,
@@ -44,6 +46,7 @@ pub(crate) enum Kind {
     RequestTimeout,
     RoomExists,
     RoomFull,
+    TokenRevoked,
     UnacceptableSdp,
     UnsupportedMediaType,
 }
@@ -80,6 +83,9 @@ impl Kind {
             Self::InvalidField => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field cannot be used")
             }
+            Self::InvalidParameter => {
+                (StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter cannot be used")
+            }
             Self::InvalidToken => {
                 (StatusCode::UNAUTHORIZED, "invalid-token", "The access token is not accepted")
             }
@@ -110,6 +116,11 @@ impl Kind {
             Self::NoSuchSession => {
                 (StatusCode::NOT_FOUND, "no-such-session", "There is no such session")
             }
+            Self::NotAcceptable => (
+                StatusCode::NOT_ACCEPTABLE,
+                "not-acceptable",
+                "The answer has another type than those accepted",
+            ),
             Self::NotReady => {
                 (StatusCode::SERVICE_UNAVAILABLE, "not-ready", "The server is still starting")
             }
@@ -133,6 +144,9 @@ impl Kind {
                 (StatusCode::CONFLICT, "room-exists", "A room of this name exists already")
             }
             Self::RoomFull => (StatusCode::CONFLICT, "room-full", "The room is full"),
+            Self::TokenRevoked => {
+                (StatusCode::UNAUTHORIZED, "token-revoked", "The access token was revoked")
+            }
             Self::UnacceptableSdp => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "unacceptable-sdp",
@@ -244,13 +258,15 @@ impl From<HouseError> for ApiError {
 
 impl From<TokenError> for ApiError {
     fn from(error: TokenError) -> Self {
-        match error {
-            TokenError::Invalid(detail) => Self::new(Kind::InvalidField, detail),
-            other => Self::new(Kind::InvalidToken, other.to_string()).with_header(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer error=\"invalid_token\""),
-            ),
-        }
+        let kind = match error {
+            TokenError::Invalid(detail) => return Self::new(Kind::InvalidField, detail),
+            TokenError::Revoked => Kind::TokenRevoked,
+            _ => Kind::InvalidToken,
+        };
+        Self::new(kind, error.to_string()).with_header(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer error=\"invalid_token\""),
+        )
     }
 }
 

@@ -1,13 +1,15 @@
 //! `/v1/rooms`: making, showing and ending rooms, and minting tokens for them.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::access::Access;
 use crate::bodies::{JsonBody, RoomPath};
 use crate::house::House;
+use crate::livekit;
+use crate::parameters::Parameters;
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
 use crate::tokens;
@@ -20,7 +22,7 @@ pub(crate) async fn create<H: House>(
     access: Access,
     JsonBody(request): JsonBody<CreateRoom>,
 ) -> Result<Response, ApiError> {
-    access.require_admin()?;
+    access.require_creator()?;
     validate::create_room(&request).map_err(|detail| ApiError::new(Kind::InvalidField, detail))?;
     let room = api.house.create_room(request)?;
     let location = HeaderValue::try_from(format!("/v1/rooms/{}", room.name))
@@ -33,7 +35,7 @@ pub(crate) async fn list<H: House>(
     State(api): State<Api<H>>,
     access: Access,
 ) -> Result<Json<Vec<Room>>, ApiError> {
-    access.require_admin()?;
+    access.require_lister()?;
     Ok(Json(api.house.rooms()))
 }
 
@@ -47,27 +49,41 @@ pub(crate) async fn show<H: House>(
     Ok(Json(api.house.room(&room)?))
 }
 
-/// `DELETE /v1/rooms/{room}`: for administrators and the room's moderators.
+/// `DELETE /v1/rooms/{room}`: for administrators, services that make rooms, and the room's moderators.
 pub(crate) async fn delete<H: House>(
     State(api): State<Api<H>>,
     access: Access,
     RoomPath(room): RoomPath,
 ) -> Result<StatusCode, ApiError> {
-    access.require_moderator(&room)?;
+    access.require_creator().or_else(|_| access.require_moderator(&room))?;
     api.house.delete_room(&room)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/rooms/{room}/tokens`.
+/// `POST /v1/rooms/{room}/tokens`; with `?claims=livekit` in the words of LiveKit.
 pub(crate) async fn create_token<H: House>(
     State(api): State<Api<H>>,
     access: Access,
     RoomPath(room): RoomPath,
+    RawQuery(query): RawQuery,
     JsonBody(request): JsonBody<CreateToken>,
 ) -> Result<Response, ApiError> {
     access.require_admin()?;
+    let parameters = Parameters::read(query.as_deref(), &["claims"])?;
+    let form = parameters.get("claims", |value| match value {
+        "livekit" => Ok(TokenForm::LiveKit),
+        "dragoman" => Ok(TokenForm::Ours),
+        _ => Err("a token has the claims of dragoman or of livekit".to_owned()),
+    })?;
     api.house.room(&room)?;
-    mint(&api, &room, &request)
+    mint(&api, &room, &request, form.unwrap_or(TokenForm::Ours))
+}
+
+/// In which claims a token says what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TokenForm {
+    Ours,
+    LiveKit,
 }
 
 /// The answer with a token, once the house has the voice asked for.
@@ -75,8 +91,16 @@ pub(crate) fn mint<H: House>(
     api: &Api<H>,
     room: &str,
     request: &CreateToken,
+    form: TokenForm,
 ) -> Result<Response, ApiError> {
-    let token = tokens::mint_token(&api.config.token_key, room, request)?;
+    let key = api.config.keys.first();
+    // Who was removed a moment ago and is let in again is not removed once more.
+    let issued_at_s =
+        api.config.revocations.issue_time(room, &request.identity, tokens::unix_time_s());
+    let token = match form {
+        TokenForm::Ours => tokens::mint_token_as_of(key.token_key(), room, request, issued_at_s)?,
+        TokenForm::LiveKit => livekit::mint_livekit_token_as_of(key, room, request, issued_at_s)?,
+    };
     let hear = request.hear.as_ref().unwrap_or(&request.language);
     require_voice(&*api.house, hear, request.voice.as_deref())?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];

@@ -7,16 +7,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use axum::routing::{MethodRouter, get, patch, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::house::House;
+use crate::key_ring::{DEFAULT_NAME, KeyRing, NamedKey};
 use crate::keys::{ApiKey, KeyError, TokenKey};
 use crate::problem::{ApiError, Kind};
-use crate::{development, events, middleware, rooms, sessions, status};
+use crate::revocation::Revocations;
+use crate::turn::{TurnConfig, TurnError};
+use crate::{
+    development, events, middleware, participants, rooms, sessions, status, turn, whep, whip,
+};
 
 /// Time that open requests get to finish after the shutdown began. Event streams never end by
 /// themselves, so there has to be an end.
@@ -25,9 +30,11 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// How the HTTP face is set up. It can only be made with keys that passed their checks.
 #[derive(Clone, Debug)]
 pub struct ApiConfig {
-    pub(crate) api_key: ApiKey,
-    pub(crate) token_key: TokenKey,
+    pub(crate) keys: KeyRing,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) development: bool,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) turn: TurnConfig,
     pub(crate) max_event_streams: usize,
     pub(crate) event_ping: Duration,
 }
@@ -49,13 +56,43 @@ impl ApiConfig {
             Some(secret) => TokenKey::from_secret(secret)?,
             None => TokenKey::derive(&api_key),
         };
+        let key = NamedKey::with_token_key(DEFAULT_NAME, api_key, token_key)?;
+        Self::with_keys(vec![key], development)
+    }
+
+    /// Several keys at a time, so that one can be replaced by another: the first signs tokens, all
+    /// are accepted.
+    ///
+    /// # Errors
+    /// [`KeyError::Count`] or [`KeyError::SameName`].
+    pub fn with_keys(keys: Vec<NamedKey>, development: bool) -> Result<Self, KeyError> {
         Ok(Self {
-            api_key,
-            token_key,
+            keys: KeyRing::new(keys)?,
+            revocations: Arc::default(),
             development,
+            hosts: Vec::new(),
+            turn: TurnConfig::default(),
             max_event_streams: 1024,
             event_ping: Duration::from_secs(20),
         })
+    }
+
+    /// Names under which the server is reached, beside `localhost` and IP addresses: a development
+    /// server makes tokens for no page that came under another.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: Vec<String>) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// STUN and TURN servers that clients are told to use.
+    ///
+    /// # Errors
+    /// [`TurnError`] names the field that cannot be used.
+    pub fn with_turn(mut self, turn: TurnConfig) -> Result<Self, TurnError> {
+        turn.check()?;
+        self.turn = turn;
+        Ok(self)
     }
 
     /// Most event streams at a time, over all rooms (1024 by default); more are refused with 503.
@@ -76,7 +113,7 @@ impl ApiConfig {
     /// The key that signs participant tokens, for [`crate::mint_token`].
     #[must_use]
     pub fn token_key(&self) -> &TokenKey {
-        &self.token_key
+        self.keys.first().token_key()
     }
 }
 
@@ -104,13 +141,6 @@ impl<H> Clone for Api<H> {
 pub fn router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
     let event_slots = Arc::new(Semaphore::new(config.max_event_streams));
     let api = Api { house, config: Arc::new(config), event_slots };
-    let sessions_route =
-        with_options(post(sessions::create::<H>), "POST, OPTIONS", Some("application/sdp"));
-    let session_route = with_options(
-        patch(sessions::patch::<H>).delete(sessions::delete::<H>),
-        "PATCH, DELETE, OPTIONS",
-        None,
-    );
     Router::new()
         .route(
             "/v1/rooms",
@@ -132,8 +162,14 @@ pub fn router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
             "/v1/rooms/{room}/tokens",
             with_options(post(rooms::create_token::<H>), "POST, OPTIONS", None),
         )
-        .route("/v1/rooms/{room}/sessions", sessions_route)
-        .route("/v1/rooms/{room}/sessions/{session}", session_route)
+        .merge(sessions::routes())
+        .merge(whip::routes())
+        .merge(whep::routes())
+        .merge(participants::routes())
+        .route(
+            "/v1/rooms/{room}/ice-servers",
+            with_options(get(turn::show::<H>), "GET, HEAD, OPTIONS", None),
+        )
         .route(
             "/v1/rooms/{room}/events",
             with_options(get(events::events::<H>), "GET, HEAD, OPTIONS", None),
@@ -198,7 +234,7 @@ pub async fn serve(
     }
 }
 
-fn with_options<H: House>(
+pub(crate) fn with_options<H: House>(
     routes: MethodRouter<Api<H>>,
     methods: &'static str,
     accept_post: Option<&'static str>,

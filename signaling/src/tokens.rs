@@ -7,10 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::keys::TokenKey;
-use crate::validate;
+use crate::validate::{self, MAX_TTL_S};
 use crate::wire::{CreateToken, Grants, Token};
 
 /// The `iss` claim of every token.
@@ -21,9 +22,6 @@ pub const DEFAULT_TTL_S: u64 = 6 * 3600;
 
 /// Seconds by which two clocks may differ.
 pub const LEEWAY_S: u64 = 5;
-
-/// Longest token that is looked at, bytes; ours are around 400.
-const MAX_TOKEN_LENGTH: usize = 4096;
 
 /// Why a token could not be made or is not accepted. No variant carries the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +41,18 @@ pub enum TokenError {
     /// Past its `exp`.
     #[error("the access token has expired: ask for a new one")]
     Expired,
+    /// Its `iss` is neither ours nor the name of a key.
+    #[error("the access token's issuer is no key of this server: `iss` is the name of an API key")]
+    UnknownIssuer,
+    /// A claim cannot be used.
+    #[error("the access token's {0}")]
+    BadClaim(String),
+    /// It lives for longer than a removal of its holder is remembered.
+    #[error("the access token lives for more than {} days: ask for a shorter one", MAX_TTL_S / 86_400)]
+    TooLong,
+    /// Its holder was removed from the room after it was issued.
+    #[error("the access token was revoked: its holder was removed from the room")]
+    Revoked,
     /// Before its `nbf`.
     #[error("the access token is not valid yet: check the clocks")]
     NotYetValid,
@@ -92,6 +102,16 @@ pub(crate) struct Claims {
 /// # Errors
 /// [`TokenError::Invalid`] names the field that cannot be used.
 pub fn mint_token(key: &TokenKey, room: &str, request: &CreateToken) -> Result<Token, TokenError> {
+    mint_token_as_of(key, room, request, unix_time_s())
+}
+
+/// A token that says to be issued at `issued_at_s`, now or a moment later.
+pub(crate) fn mint_token_as_of(
+    key: &TokenKey,
+    room: &str,
+    request: &CreateToken,
+    issued_at_s: u64,
+) -> Result<Token, TokenError> {
     validate::room_name(room).map_err(TokenError::Invalid)?;
     validate::create_token(request).map_err(TokenError::Invalid)?;
     let now_s = unix_time_s();
@@ -106,7 +126,7 @@ pub fn mint_token(key: &TokenKey, room: &str, request: &CreateToken) -> Result<T
         voice: request.voice.clone(),
         grants: Some(request.grants.clone()),
         admin: false,
-        iat: now_s,
+        iat: issued_at_s,
         nbf: now_s,
         exp: expires_at_s,
     };
@@ -152,24 +172,41 @@ pub fn mint_admin_token(
     Ok(Token { token: sign(key, &claims), identity: claims.sub, expires_at_s })
 }
 
-/// Checks signature, algorithm, issuer and times; which room a token opens is the caller's to
-/// check.
+/// Checks signature, algorithm, issuer and times; which room a token opens, and whether it was
+/// revoked, is the caller's to check.
 pub(crate) fn verify(key: &TokenKey, token: &str) -> Result<Claims, TokenError> {
-    if token.len() > MAX_TOKEN_LENGTH {
-        return Err(TokenError::Malformed);
-    }
+    let claims: Claims = check(key.bytes(), ISSUER, &["exp", "nbf", "iss", "sub"], token)?;
+    require_short_life(claims.iat, claims.exp)?;
+    Ok(claims)
+}
+
+/// Checks signature, algorithm, issuer and times.
+pub(crate) fn check<T: DeserializeOwned>(
+    secret: &[u8],
+    issuer: &str,
+    required: &[&str],
+    token: &str,
+) -> Result<T, TokenError> {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.leeway = LEEWAY_S;
     validation.validate_nbf = true;
-    validation.set_issuer(&[ISSUER]);
-    validation.set_required_spec_claims(&["exp", "nbf", "iss", "sub"]);
-    let decoding_key = DecodingKey::from_secret(key.bytes());
-    let data = jsonwebtoken::decode::<Claims>(token, &decoding_key, &validation)
+    validation.set_issuer(&[issuer]);
+    validation.set_required_spec_claims(required);
+    let decoding_key = DecodingKey::from_secret(secret);
+    let data = jsonwebtoken::decode::<T>(token, &decoding_key, &validation)
         .map_err(|error| token_error(error.kind()))?;
     Ok(data.claims)
 }
 
-fn token_error(kind: &ErrorKind) -> TokenError {
+/// A removal is remembered for as long as a token may live; one that lives longer would outlive it.
+pub(crate) fn require_short_life(issued_at_s: u64, expires_at_s: u64) -> Result<(), TokenError> {
+    if expires_at_s.saturating_sub(issued_at_s) > MAX_TTL_S {
+        return Err(TokenError::TooLong);
+    }
+    Ok(())
+}
+
+pub(crate) fn token_error(kind: &ErrorKind) -> TokenError {
     match kind {
         ErrorKind::ExpiredSignature => TokenError::Expired,
         ErrorKind::ImmatureSignature => TokenError::NotYetValid,
@@ -196,8 +233,12 @@ pub fn verify_signed(
 }
 
 pub(crate) fn sign(key: &TokenKey, claims: &Claims) -> String {
-    let header = Header::new(Algorithm::HS256);
-    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(key.bytes()))
+    let header = Header { kid: key.id().map(ToOwned::to_owned), ..Header::new(Algorithm::HS256) };
+    sign_with(key.bytes(), &header, claims)
+}
+
+pub(crate) fn sign_with<T: Serialize>(secret: &[u8], header: &Header, claims: &T) -> String {
+    jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret))
         .expect("plain claims serialise, and an HMAC takes a key of any length")
 }
 
@@ -342,8 +383,14 @@ mod tests {
 
     #[test]
     fn garbage_is_malformed() {
-        for garbage in ["", ".", "..", "a.b.c", &"x".repeat(5000)] {
+        for garbage in ["", ".", "..", "a.b.c", &"x".repeat(9000)] {
             assert_eq!(verify(&key(), garbage).unwrap_err(), TokenError::Malformed, "{garbage:?}");
         }
+    }
+
+    #[test]
+    fn a_token_that_outlives_the_memory_of_removals_is_refused() {
+        let long = claims(|claims| claims.exp = claims.iat + MAX_TTL_S + 1);
+        assert_eq!(verify(&key(), &sign(&key(), &long)).unwrap_err(), TokenError::TooLong);
     }
 }

@@ -1,7 +1,7 @@
 //! The shapes of names and values that cross the border: a check per field, before the house sees
 //! it. What depends on the house (which languages exist, how many rooms there may be) is its own.
 
-use crate::wire::{CreateRoom, CreateToken, VoiceInfo};
+use crate::wire::{CreateRoom, CreateToken, FLOOR, Grants, VoiceInfo};
 
 /// Most characters of a room's name.
 pub(crate) const MAX_ROOM_NAME: usize = 64;
@@ -96,6 +96,36 @@ pub(crate) fn voice(known: &[VoiceInfo], hear: &str, name: Option<&str>) -> Resu
     })
 }
 
+/// A gain is between 0 and 1.
+pub(crate) fn gain(gain: f32) -> Result<(), String> {
+    if (0.0..=1.0).contains(&gain) { Ok(()) } else { Err("the gain is between 0 and 1".to_owned()) }
+}
+
+/// The shape of a channel to listen to: a language or the floor.
+pub(crate) fn channel(name: &str) -> Result<(), String> {
+    if name == FLOOR || language(name).is_ok() {
+        return Ok(());
+    }
+    Err(format!("a channel is a language such as es or pt-BR, or {FLOOR:?}"))
+}
+
+/// The channels that a token may name. An interpreter speaks into a language, never the floor.
+pub(crate) fn grants(grants: &Grants) -> Result<(), String> {
+    let channels = grants.channels.as_deref().unwrap_or_default();
+    if channels.len() > MAX_LANGUAGES || grants.interpret.len() > MAX_LANGUAGES {
+        return Err(format!("channels and interpret: at most {MAX_LANGUAGES} can be named"));
+    }
+    for name in channels {
+        channel(name).map_err(|problem| format!("channels: {problem}"))?;
+    }
+    for name in &grants.interpret {
+        let floor = "one interprets into a language: leave the floor out".to_owned();
+        let checked = if name == FLOOR { Err(floor) } else { language(name) };
+        checked.map_err(|problem| format!("interpret: {problem}"))?;
+    }
+    Ok(())
+}
+
 /// Every field of a request for a room.
 pub(crate) fn create_room(request: &CreateRoom) -> Result<(), String> {
     if let Some(name) = &request.name {
@@ -107,10 +137,8 @@ pub(crate) fn create_room(request: &CreateRoom) -> Result<(), String> {
     for tag in &request.languages {
         language(tag).map_err(|problem| format!("languages: {problem}"))?;
     }
-    if let Some(gain) = request.original_gain
-        && !(0.0..=1.0).contains(&gain)
-    {
-        return Err("original_gain: the gain is between 0 and 1".to_owned());
+    if let Some(original_gain) = request.original_gain {
+        gain(original_gain).map_err(|problem| format!("original_gain: {problem}"))?;
     }
     if let Some(participants) = request.max_participants
         && !(1..=MAX_PARTICIPANTS).contains(&participants)
@@ -133,6 +161,7 @@ pub(crate) fn create_token(request: &CreateToken) -> Result<(), String> {
     if let Some(voice) = &request.voice {
         voice_name(voice).map_err(|problem| format!("voice: {problem}"))?;
     }
+    grants(&request.grants).map_err(|problem| format!("grants.{problem}"))?;
     if let Some(ttl_s) = request.ttl_s
         && !(MIN_TTL_S..=MAX_TTL_S).contains(&ttl_s)
     {

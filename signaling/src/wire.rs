@@ -137,6 +137,27 @@ pub struct ChangeParticipant {
     pub muted: bool,
 }
 
+/// Answer of `GET /v1/rooms/{room}/ice-servers`: an `RTCConfiguration` of the WebRTC API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IceServers {
+    /// STUN and TURN servers; none when the server names none.
+    #[serde(rename = "iceServers")]
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// An `RTCIceServer` of the WebRTC API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IceServer {
+    /// Where it is, such as `turn:turn.example.org?transport=udp`.
+    pub urls: Vec<String>,
+    /// User name for TURN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password for TURN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+}
+
 /// Body of `POST /v1/rooms/{room}/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,7 +187,7 @@ pub struct CreateToken {
 }
 
 /// Body of `POST /v1/development/tokens`, which a server in development mode answers to anybody:
-/// a token for a call, and the room for it when there is none of that name.
+/// a token, and the room for it when there is none of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateDevelopmentToken {
@@ -186,6 +207,15 @@ pub struct CreateDevelopmentToken {
     /// As in [`CreateToken`].
     #[serde(default)]
     pub voice: Option<String>,
+    /// As in [`CreateToken`].
+    #[serde(default)]
+    pub grants: Grants,
+    /// Kind of the room, when it is made.
+    #[serde(default)]
+    pub kind: RoomKind,
+    /// Languages of the room, when it is made; see [`CreateRoom::languages`].
+    #[serde(default)]
+    pub languages: Vec<String>,
 }
 
 /// Answer of `GET /v1/development`.

@@ -8,9 +8,10 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Request};
 use common::{API_KEY, Face};
 use proptest::prelude::*;
+use signaling::house::Role;
 use signaling::wire::{Event, Grants};
 
-const ROUTES: [(&str, &str); 10] = [
+const ROUTES: [(&str, &str); 19] = [
     ("POST", "/v1/rooms"),
     ("GET", "/v1/rooms"),
     ("GET", "/v1/rooms/lobby"),
@@ -21,6 +22,15 @@ const ROUTES: [(&str, &str); 10] = [
     ("DELETE", "/v1/rooms/lobby/sessions/x"),
     ("GET", "/v1/rooms/other/events"),
     ("DELETE", "/v1/rooms/other"),
+    ("POST", "/v1/rooms/lobby/tokens?claims=livekit"),
+    ("POST", "/v1/rooms/lobby/whip"),
+    ("POST", "/v1/rooms/lobby/whep?channel=floor&original_gain=0.4"),
+    ("PATCH", "/v1/rooms/lobby/whip/x"),
+    ("PATCH", "/v1/rooms/lobby/whep/x"),
+    ("GET", "/v1/rooms/lobby/whep/x"),
+    ("GET", "/v1/rooms/lobby/ice-servers"),
+    ("PATCH", "/v1/rooms/lobby/participants/ana"),
+    ("DELETE", "/v1/rooms/lobby/participants/ana"),
 ];
 
 const TYPES: [&str; 4] =
@@ -91,6 +101,39 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let reply = runtime.block_on(face.send(request));
         prop_assert!(!reply.status.is_server_error(), "{}", reply.text());
+    }
+
+    #[test]
+    fn no_parameter_of_a_session_makes_a_server_error_or_a_gain_out_of_range(
+        door in prop::sample::select(&["whip", "whep", "sessions"][..]),
+        query in prop_oneof![
+            "[ -~]{0,40}",
+            "(channel|relay|original_gain|x)=[a-z0-9.%+-]{0,8}(&(channel|original_gain)=[a-z0-9.-]{0,8})?",
+        ],
+        accept in prop::collection::vec(any::<u8>(), 0..30),
+    ) {
+        let face = Face::new();
+        let grants = Grants { interpret: vec!["fr".to_owned()], ..Grants::default() };
+        let token = face.token("lobby", "ana", grants).token;
+        let uri = format!("/v1/rooms/lobby/{door}?{query}");
+        let mut request = Request::post(uri)
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/sdp");
+        if let Ok(value) = HeaderValue::from_bytes(&accept) {
+            request = request.header("accept", value);
+        }
+        let Ok(request) = request.body(Body::from("v=0\r\nm=audio 9\r\n")) else { return Ok(()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let reply = runtime.block_on(face.send(request));
+        prop_assert!(!reply.status.is_server_error(), "{}", reply.text());
+        match face.house.caller("lobby", "session-of-ana") {
+            Some(caller) => {
+                let gain = caller.original_gain.unwrap_or(0.0);
+                prop_assert!((0.0..=1.0).contains(&gain), "{gain}");
+                prop_assert!(door == "sessions" || caller.role != Role::Both);
+            }
+            None => prop_assert!(reply.status.is_client_error(), "{}", reply.text()),
+        }
     }
 
     #[test]

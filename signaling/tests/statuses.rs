@@ -316,7 +316,9 @@ async fn in_development_mode_anybody_gets_a_token_and_its_room_but_no_page_of_an
         r#"{"room":"a b","language":"en"}"#,
         r#"{"room":"desk","language":"?"}"#,
         r#"{"room":"desk","language":"en","hear":"es","voice":"somebody"}"#,
-        r#"{"room":"desk","language":"en","grants":{"moderate":true}}"#,
+        r#"{"room":"desk","language":"en","grants":{"interpret":["floor"]}}"#,
+        r#"{"room":"desk","language":"en","kind":"party"}"#,
+        r#"{"room":"desk","language":"en","languages":["?"]}"#,
     ] {
         let reply = ask_from("", body).await;
         assert_eq!(reply.problem().kind, "/problems/invalid-field", "{body}");

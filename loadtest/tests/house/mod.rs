@@ -155,6 +155,14 @@ impl House for ToneHouse {
         Ok(IceUpdate::Trickled)
     }
 
+    fn session_owner(&self, room: &str, session: &str) -> Result<String, HouseError> {
+        let rooms = self.rooms.lock().unwrap();
+        let floor = rooms.get(room).ok_or_else(|| HouseError::NoSuchRoom(room.to_owned()))?;
+        let peer = floor.peers.get(session);
+        let peer = peer.ok_or_else(|| HouseError::NoSuchSession(session.to_owned()))?;
+        Ok(peer.identity.clone())
+    }
+
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError> {
         let mut rooms = self.rooms.lock().unwrap();
         let floor = rooms.get_mut(room).ok_or_else(|| HouseError::NoSuchRoom(room.to_owned()))?;

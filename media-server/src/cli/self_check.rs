@@ -15,7 +15,8 @@ use inference::store::Store;
 use inference::whisper::{SAMPLE_RATE_HZ, TranscribeOptions, Window};
 use inference::{CancelToken, Language};
 use loadtest::call::{CallError, CallOptions, CallReport, UtteranceReport};
-use signaling::ApiKey;
+use signaling::key_ring::DEFAULT_NAME;
+use signaling::{ApiKey, NamedKey};
 
 use super::serve::{Bound, runtime};
 use super::{ConfigArgs, LogFormat, start_logging};
@@ -96,8 +97,8 @@ pub(super) fn run(args: &SelfCheckArgs) -> anyhow::Result<ExitCode> {
     config.models.warm_up = vec![format!("{}-{}", args.options.from, args.options.to)];
     let models = Arc::new(Models::load(&config.models)?);
     runtime()?.block_on(async {
-        let key = ApiKey::generate_development();
-        let bound = Bound::open(&config, &key, true, &models).await?;
+        let key = NamedKey::new(DEFAULT_NAME, ApiKey::generate_development())?;
+        let bound = Bound::open(&config, vec![key], true, &models).await?;
         let (url, api_key) = (bound.url.clone(), bound.api_key.clone());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(bound.serve(async {

@@ -10,7 +10,8 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use signaling::libretranslate::LibreTranslateFace;
-use signaling::{ApiConfig, ApiKey};
+use signaling::key_ring::DEFAULT_NAME;
+use signaling::{ApiConfig, ApiKey, NamedKey};
 
 use super::{ConfigArgs, LogFormat, self_check, start_logging};
 use crate::config::Config;
@@ -107,7 +108,7 @@ impl Bound {
     /// Opens the house and binds the HTTP face.
     pub(super) async fn open(
         config: &Config,
-        key: &ApiKey,
+        keys: Vec<NamedKey>,
         development: bool,
         models: &Arc<Models>,
     ) -> anyhow::Result<Self> {
@@ -129,8 +130,10 @@ impl Bound {
             .context("cannot start the studio")?,
         );
         let libretranslate = LibreTranslate::bind(&config.libretranslate).await?;
-        let api_key = key.expose().to_owned();
-        let api = ApiConfig::new(&api_key, None, development)?;
+        let api_key = keys.first().map(|key| key.api_key().expose().to_owned()).unwrap_or_default();
+        let api = ApiConfig::with_keys(keys, development)?
+            .with_hosts(config.http.hosts.clone())
+            .with_turn(config.turn.clone())?;
         let (url, admin_url) = (format!("http://{local}"), format!("http://{admin_local}"));
         Ok(Self { listener, admin, house, studio, libretranslate, api, url, admin_url, api_key })
     }
@@ -190,17 +193,19 @@ impl LibreTranslate {
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     start_logging(args.log_format)?;
     let config = args.config()?;
-    let invented = config.http.api_key.is_none();
-    let key = match &config.http.api_key {
-        Some(key) => ApiKey::parse(key, args.development)?,
-        None if args.development => ApiKey::generate_development(),
-        None => anyhow::bail!(
+    let mut keys = config.http.keys(args.development)?;
+    let invented = keys.is_empty();
+    if invented && !args.development {
+        anyhow::bail!(
             "no API key: set DRAGOMAN_API_KEY or http.api_key, or start with --development"
-        ),
-    };
+        );
+    }
+    if invented {
+        keys.push(NamedKey::new(DEFAULT_NAME, ApiKey::generate_development())?);
+    }
     let models = Arc::new(Models::load(&config.models)?);
     runtime()?.block_on(async {
-        let bound = Bound::open(&config, &key, args.development, &models).await?;
+        let bound = Bound::open(&config, keys, args.development, &models).await?;
         let ready = Ready::of(&bound, invented);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(bound.serve(async {

@@ -45,6 +45,14 @@ impl House for Rooms {
             .map_err(|error| HouseError::Internal(format!("connecting panicked: {error}")))?
     }
 
+    fn session_owner(&self, room: &str, session: &str) -> Result<String, HouseError> {
+        let state = self.shared.state.lock();
+        let mut members = state.room(room)?.members.iter();
+        let member = members.find(|member| member.session == session);
+        let gone = || HouseError::NoSuchSession(session.to_owned());
+        Ok(member.ok_or_else(gone)?.identity.clone())
+    }
+
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError> {
         let peer = {
             let state = self.shared.state.lock();

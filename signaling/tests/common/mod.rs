@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession, Role};
 use signaling::wire::{
-    ChangeSession, CreateRoom, CreateToken, Event, EventKind, Grants, LanguageInfo, Participant,
-    Problem, Room, Token, VoiceInfo,
+    ChangeSession, CreateRoom, CreateToken, Event, EventKind, FLOOR, Grants, LanguageInfo,
+    Participant, Problem, Room, Token, VoiceInfo,
 };
 use signaling::{ApiConfig, TokenKey, mint_token};
 use tokio::sync::broadcast;
@@ -27,8 +27,44 @@ struct FakeRoom {
     shown: Option<Room>,
     events: Option<broadcast::Sender<Event>>,
     sessions: BTreeMap<String, Caller>,
+    changes: Vec<ChangeSession>,
+    muted: Vec<String>,
     last_seq: u64,
     past: Vec<Event>,
+}
+
+impl FakeRoom {
+    fn show(&self, caller: &Caller) -> Participant {
+        Participant {
+            identity: caller.identity.clone(),
+            name: caller.name.clone(),
+            language: caller.language.clone(),
+            hear: caller.hear.clone(),
+            voice: caller.voice.clone(),
+            muted: self.muted.contains(&caller.identity),
+            interprets: interprets(caller),
+            channel: match &caller.role {
+                Role::Listen { channel } => channel.clone(),
+                _ => None,
+            },
+        }
+    }
+
+    fn require_channel(&self, channel: &str) -> Result<(), HouseError> {
+        let languages = &self.shown.as_ref().unwrap().languages;
+        if channel == FLOOR || languages.iter().any(|known| known == channel) {
+            return Ok(());
+        }
+        let (channel, known) = (channel.to_owned(), languages.join(", "));
+        Err(HouseError::NoSuchChannel { channel, known })
+    }
+}
+
+fn interprets(caller: &Caller) -> Option<String> {
+    match &caller.role {
+        Role::Publish { channel, .. } => channel.clone(),
+        _ => None,
+    }
 }
 
 pub struct FakeHouse {
@@ -69,6 +105,16 @@ impl FakeHouse {
         let _ = self.all.send(event.clone());
         let _ = fake.events.as_ref().unwrap().send(event);
         fake.last_seq
+    }
+
+    /// What the session was opened with.
+    pub fn caller(&self, room: &str, session: &str) -> Option<Caller> {
+        self.rooms.lock().unwrap()[room].sessions.get(session).cloned()
+    }
+
+    /// What was changed in the room's sessions, oldest first.
+    pub fn changes(&self, room: &str) -> Vec<ChangeSession> {
+        self.rooms.lock().unwrap()[room].changes.clone()
     }
 
     pub fn subscribers(&self, room: &str) -> usize {
@@ -120,7 +166,10 @@ impl House for FakeHouse {
     }
 
     fn room(&self, name: &str) -> Result<Room, HouseError> {
-        self.with(name, |fake| Ok(fake.shown.clone().unwrap()))
+        self.with(name, |fake| {
+            let participants = fake.sessions.values().map(|caller| fake.show(caller)).collect();
+            Ok(Room { participants, ..fake.shown.clone().unwrap() })
+        })
     }
 
     fn delete_room(&self, name: &str) -> Result<(), HouseError> {
@@ -135,12 +184,28 @@ impl House for FakeHouse {
         if !offer.contains("m=audio") {
             return Err(HouseError::UnacceptableSdp("it has no audio".to_owned()));
         }
+        if offer.contains("s=overload") {
+            return Err(HouseError::Overloaded { retry_after_s: 7 });
+        }
         self.with(&caller.room.clone(), |fake| {
+            if let Role::Publish { channel: Some(channel), .. }
+            | Role::Listen { channel: Some(channel) } = &caller.role
+            {
+                fake.require_channel(channel)?;
+            }
+            let into = interprets(&caller);
+            if let Some(other) =
+                fake.sessions.values().find(|other| into.is_some() && interprets(other) == into)
+            {
+                let (channel, by) = (into.unwrap(), other.identity.clone());
+                return Err(HouseError::ChannelTaken { channel, by });
+            }
             if fake.sessions.values().any(|other| other.identity == caller.identity) {
                 return Err(HouseError::IdentityTaken(caller.identity));
             }
-            if fake.sessions.len() == 2 {
-                return Err(HouseError::RoomFull(2));
+            let most = fake.shown.as_ref().unwrap().max_participants;
+            if fake.sessions.len() == most {
+                return Err(HouseError::RoomFull(most));
             }
             let id = format!("session-of-{}", caller.identity);
             fake.sessions.insert(id.clone(), caller);
@@ -173,6 +238,14 @@ impl House for FakeHouse {
         })
     }
 
+    fn session_owner(&self, room: &str, session: &str) -> Result<String, HouseError> {
+        self.with(room, |fake| {
+            let caller = fake.sessions.get(session);
+            let gone = || HouseError::NoSuchSession(session.to_owned());
+            Ok(caller.ok_or_else(gone)?.identity.clone())
+        })
+    }
+
     fn disconnect(&self, room: &str, session: &str) -> Result<(), HouseError> {
         self.with(room, |fake| {
             let removed = fake.sessions.remove(session);
@@ -180,17 +253,34 @@ impl House for FakeHouse {
         })
     }
 
-    fn change_session(&self, room: &str, id: &str, _: ChangeSession) -> Result<(), HouseError> {
+    fn change_session(
+        &self,
+        room: &str,
+        id: &str,
+        change: ChangeSession,
+    ) -> Result<(), HouseError> {
         self.with(room, |fake| {
-            let known = fake.sessions.contains_key(id);
-            known.then_some(()).ok_or_else(|| HouseError::NoSuchSession(id.to_owned()))
+            if !fake.sessions.contains_key(id) {
+                return Err(HouseError::NoSuchSession(id.to_owned()));
+            }
+            if let Some(channel) = &change.channel {
+                fake.require_channel(channel)?;
+            }
+            fake.changes.push(change);
+            Ok(())
         })
     }
 
-    fn mute(&self, room: &str, identity: &str, _: bool) -> Result<(), HouseError> {
+    fn mute(&self, room: &str, identity: &str, muted: bool) -> Result<(), HouseError> {
         self.with(room, |fake| {
-            let known = fake.sessions.values().any(|caller| caller.identity == identity);
-            known.then_some(()).ok_or_else(|| HouseError::NoSuchParticipant(identity.to_owned()))
+            if !fake.sessions.values().any(|caller| caller.identity == identity) {
+                return Err(HouseError::NoSuchParticipant(identity.to_owned()));
+            }
+            fake.muted.retain(|other| other != identity);
+            if muted {
+                fake.muted.push(identity.to_owned());
+            }
+            Ok(())
         })
     }
 
@@ -273,6 +363,21 @@ impl Face {
             ttl_s: Some(60),
         };
         mint_token(&self.token_key, room, &request).unwrap()
+    }
+
+    /// Sends a request with these headers.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(body.into()).unwrap()).await
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

@@ -1,0 +1,243 @@
+//! What every kind of session has in common: an offer is posted and answered with every candidate in
+//! it, `PATCH` tells about ICE or changes what is heard, `DELETE` ends it. WHIP (RFC 9725), WHEP
+//! (draft-ietf-wish-whep) and our own sessions for both ways are three doors to it.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::access::{Access, forbidden};
+use crate::bodies::{RoomPath, SDP_FRAGMENT, SessionPatch, SessionPath};
+use crate::house::{Caller, House, IceUpdate};
+use crate::middleware;
+use crate::problem::{ApiError, Kind};
+use crate::server::Api;
+use crate::tokens::unix_time_s;
+use crate::wire::{ChangeSession, Grants, RoomKind};
+use crate::{rooms, status, validate};
+
+/// Methods of an address that offers are posted to.
+pub(crate) const ENDPOINT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
+/// Methods of a session's address.
+pub(crate) const SESSION_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
+
+/// Which door a session came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Sessions,
+    Whip,
+    Whep,
+}
+
+impl Door {
+    const fn segment(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Whip => "whip",
+            Self::Whep => "whep",
+        }
+    }
+}
+
+/// Answers an offer: 201 with the answer, its address, its entity tag, and the ICE servers. A
+/// session that takes `change` is changed before anybody knows of it.
+pub(crate) async fn open<H: House>(
+    api: &Api<H>,
+    door: Door,
+    caller: Caller,
+    offer: String,
+    change: Option<ChangeSession>,
+) -> Result<Response, ApiError> {
+    status::require_ready(&*api.house)?;
+    // A token may have been minted without this server, or before it was configured anew.
+    rooms::require_voice(&*api.house, &caller.hear, caller.voice.as_deref())?;
+    let (room, identity) = (caller.room.clone(), caller.identity.clone());
+    let session = api.house.connect(caller, offer).await?;
+    if let Some(change) = change
+        && let Err(error) = api.house.change_session(&room, &session.id, change)
+    {
+        // It may have ended by itself meanwhile.
+        let _ = api.house.disconnect(&room, &session.id);
+        return Err(error.into());
+    }
+    let unfit = |_| ApiError::new(Kind::Internal, "the session's id cannot stand in a header");
+    let location = format!("/v1/rooms/{room}/{}/{}", door.segment(), session.id);
+    let mut headers = HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/sdp")),
+        (header::LOCATION, HeaderValue::try_from(location).map_err(unfit)?),
+        (header::ETAG, entity_tag(&session.etag)?),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]);
+    for link in api.config.turn.links(&identity, unix_time_s()) {
+        headers.append(header::LINK, link);
+    }
+    Ok((StatusCode::CREATED, headers, session.answer_sdp).into_response())
+}
+
+/// Whether a participant may listen to a conference channel.
+pub(crate) fn require_channel(grants: &Grants, channel: &str) -> Result<(), ApiError> {
+    let granted = |known: &Vec<String>| known.iter().any(|one| one.eq_ignore_ascii_case(channel));
+    if grants.channels.as_ref().is_none_or(granted) {
+        return Ok(());
+    }
+    Err(forbidden(format!("the access token does not grant the channel {channel:?}")))
+}
+
+/// Whether a participant may listen to what they would hear without naming a channel: in a
+/// conference it is that of their language, a call has none.
+pub(crate) fn require_default_channel<H: House>(
+    api: &Api<H>,
+    caller: &Caller,
+) -> Result<(), ApiError> {
+    if caller.grants.channels.is_none() {
+        return Ok(());
+    }
+    match api.house.room(&caller.room)?.kind {
+        RoomKind::Conference => require_channel(&caller.grants, &caller.hear),
+        RoomKind::Call => Ok(()),
+    }
+}
+
+/// `GET` on an address that offers are posted to: there is nothing to see, with success, as RFC 9725
+/// §4.1 reserves it.
+pub(crate) async fn show_endpoint(
+    access: Access,
+    RoomPath(room): RoomPath,
+) -> Result<StatusCode, ApiError> {
+    access.require_member(&room)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET` on a session: it is there, and that is all.
+pub(crate) async fn show_session<H: House>(
+    State(api): State<Api<H>>,
+    access: Access,
+    path: SessionPath,
+) -> Result<StatusCode, ApiError> {
+    require_owner(&api, &access, &path)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PATCH` on a session that listens: about ICE, or about what is heard.
+pub(crate) async fn patch<H: House>(
+    State(api): State<Api<H>>,
+    access: Access,
+    path: SessionPath,
+    headers: HeaderMap,
+    patch: SessionPatch,
+) -> Result<Response, ApiError> {
+    require_owner(&api, &access, &path)?;
+    match patch {
+        SessionPatch::Ice(fragment) => update_ice(&api, &path, &headers, fragment).await,
+        SessionPatch::Change(change) => change_session(&api, &access, &path, change),
+    }
+}
+
+/// `DELETE` on a session: 200 (RFC 9725 §4.2).
+pub(crate) async fn delete<H: House>(
+    State(api): State<Api<H>>,
+    access: Access,
+    path: SessionPath,
+) -> Result<StatusCode, ApiError> {
+    require_owner(&api, &access, &path)?;
+    api.house.disconnect(&path.room, &path.session)?;
+    Ok(StatusCode::OK)
+}
+
+/// Only who is behind a session, or moderates the room, gets to it.
+pub(crate) fn require_owner<H: House>(
+    api: &Api<H>,
+    access: &Access,
+    path: &SessionPath,
+) -> Result<(), ApiError> {
+    access.require_member(&path.room)?;
+    let owner = api.house.session_owner(&path.room, &path.session)?;
+    access.require_owner(&path.room, &owner)
+}
+
+/// A fragment about ICE (RFC 9725 §4.3): candidates of the client are taken with 204, new credentials
+/// restart ICE with 200, a fragment and a new entity tag.
+///
+/// `If-Match: *` asks for a restart whatever the ICE session of now (§4.3.3), an entity tag goes
+/// with candidates, and with a restart that should not undo somebody else's.
+pub(crate) async fn update_ice<H: House>(
+    api: &Api<H>,
+    path: &SessionPath,
+    headers: &HeaderMap,
+    fragment: String,
+) -> Result<Response, ApiError> {
+    let Some(if_match) = headers.get(header::IF_MATCH) else {
+        return Err(ApiError::new(
+            Kind::PreconditionRequired,
+            "send If-Match with the ETag of the answer, or * to restart ICE",
+        ));
+    };
+    let if_match = if_match.to_str().unwrap_or_default().trim();
+    // RFC 9725 §4.3.3 writes the tag of a restart in quotes, RFC 9110 §13.1.1 without.
+    let is_any = matches!(if_match, "*" | "\"*\"");
+    let names_nothing_new = || {
+        ApiError::new(
+            Kind::NoIceCredentials,
+            "a restart carries an ice-ufrag and an ice-pwd that the session has not seen",
+        )
+    };
+    if is_any && !fragment.lines().any(|line| line.starts_with("a=ice-ufrag:")) {
+        return Err(names_nothing_new());
+    }
+    // Tags are compared as strong ones (RFC 9110 §13.1.1): one that is weak or bare fits none.
+    let tag = if_match.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    let expected = (!is_any).then(|| tag.unwrap_or_default().to_owned());
+    let update = api.house.update_ice(&path.room, &path.session, expected, fragment).await?;
+    match update {
+        IceUpdate::Trickled if is_any => Err(names_nothing_new()),
+        IceUpdate::Trickled => Ok(StatusCode::NO_CONTENT.into_response()),
+        IceUpdate::Restarted { fragment, etag } => {
+            let headers = [
+                (header::CONTENT_TYPE, HeaderValue::from_static(SDP_FRAGMENT)),
+                (header::ETAG, entity_tag(&etag)?),
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            ];
+            Ok((StatusCode::OK, headers, fragment).into_response())
+        }
+    }
+}
+
+fn change_session<H: House>(
+    api: &Api<H>,
+    access: &Access,
+    path: &SessionPath,
+    change: ChangeSession,
+) -> Result<Response, ApiError> {
+    let invalid = |field: &str, detail: String| {
+        ApiError::new(Kind::InvalidField, format!("{field}: {detail}"))
+    };
+    if let Some(gain) = change.original_gain {
+        validate::gain(gain).map_err(|detail| invalid("original_gain", detail))?;
+    }
+    if let Some(channel) = &change.channel {
+        validate::channel(channel).map_err(|detail| invalid("channel", detail))?;
+        if let Access::Participant(caller) = access {
+            require_channel(&caller.grants, channel)?;
+        }
+    }
+    api.house.change_session(&path.room, &path.session, change)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn entity_tag(etag: &str) -> Result<HeaderValue, ApiError> {
+    HeaderValue::try_from(format!("\"{etag}\""))
+        .map_err(|_| ApiError::new(Kind::Internal, "the session's tag cannot stand in a header"))
+}
+
+/// `OPTIONS` on an address that offers are posted to (RFC 9725 §4.2).
+pub(crate) async fn endpoint_options() -> Response {
+    middleware::preflight(ENDPOINT_METHODS, Some("application/sdp"))
+}
+
+/// `OPTIONS` on a session, with what a `PATCH` may carry (RFC 5789 §3.1).
+pub(crate) async fn session_options(accept_patch: &'static str) -> Response {
+    let mut response = middleware::preflight(SESSION_METHODS, None);
+    let accept_patch = HeaderValue::from_static(accept_patch);
+    response.headers_mut().insert(HeaderName::from_static("accept-patch"), accept_patch);
+    response
+}
