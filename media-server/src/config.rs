@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use signaling::webhooks::WebhooksConfig;
+use signaling::{LimitsConfig, Network, TlsFiles};
 
 use crate::engine::{EngineConfig, ModelsConfig};
 use crate::media::MediaConfig;
@@ -32,6 +34,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Defaults and limits of rooms.
     pub rooms: RoomsConfig,
+    /// What is told to other services.
+    pub webhooks: WebhooksConfig,
 }
 
 /// The HTTP face.
@@ -43,11 +47,35 @@ pub struct HttpConfig {
     /// The key that creates rooms and mints tokens; at least 32 characters. A development server
     /// invents one.
     pub api_key: Option<String>,
+    /// Origins whose pages may call from a browser; `*` allows any.
+    pub cors_origins: Vec<String>,
+    /// Proxies that are believed about the address of who asks.
+    pub trusted_proxies: Vec<Network>,
+    /// Most connections at a time; more wait.
+    pub max_connections: usize,
+    /// Seconds for a request's head to arrive.
+    pub header_timeout_s: u64,
+    /// Seconds that utterances have to be finished when the server is asked to end.
+    pub shutdown_grace_s: u64,
+    /// Rate limits.
+    pub limits: LimitsConfig,
+    /// TLS; plain HTTP without.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), api_key: None }
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            api_key: None,
+            cors_origins: vec!["*".to_owned()],
+            trusted_proxies: Vec::new(),
+            max_connections: 2_048,
+            header_timeout_s: 30,
+            shutdown_grace_s: 20,
+            limits: LimitsConfig::default(),
+            tls: None,
+        }
     }
 }
 
@@ -152,6 +180,12 @@ impl Config {
             |field, detail: &str| Err(ConfigError::Invalid { field, detail: detail.to_owned() });
         if self.media.workers == 0 {
             return invalid("media.workers", "must be at least 1");
+        }
+        if self.http.max_connections == 0 {
+            return invalid("http.max_connections", "must be at least 1");
+        }
+        if self.http.header_timeout_s == 0 {
+            return invalid("http.header_timeout_s", "must be at least 1");
         }
         if self.media.peer_timeout_ms < 1_000 {
             return invalid("media.peer_timeout_ms", "must be at least 1000");

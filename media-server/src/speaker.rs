@@ -20,6 +20,8 @@ use crate::media::frames::PlayoutWriter;
 
 /// How often full rings are tried again: half a frame.
 const RETRY: Duration = Duration::from_millis(10);
+/// Longest that somebody waits for an answer of this thread.
+const ANSWER: Duration = Duration::from_millis(100);
 /// Messages that may wait for this thread. Full: the speaking stage waits, which only slows the
 /// synthesis of speech that could not be played yet anyway.
 const QUEUE: usize = 1024;
@@ -40,6 +42,7 @@ enum Message {
     Expect { utterance: UtteranceId, speaker: PeerId, listeners: Arc<[PeerId]> },
     Speech { utterance: UtteranceId, listeners: Arc<[PeerId]>, chunk: Arc<Chunk> },
     End { utterance: UtteranceId, listeners: Arc<[PeerId]> },
+    IsQuiet { answer: Sender<bool> },
 }
 
 /// Samples of an utterance and their place in it.
@@ -119,6 +122,13 @@ impl Speaker {
         self.send(Message::End { utterance, listeners });
     }
 
+    /// Whether nothing is expected, waits or plays. Waits for the thread, which takes microseconds.
+    pub fn is_quiet(&self) -> bool {
+        let (answer, answered) = bounded(1);
+        self.send(Message::IsQuiet { answer });
+        answered.recv_timeout(ANSWER).unwrap_or(false)
+    }
+
     fn send(&self, message: Message) {
         if self.messages.send(message).is_err() {
             tracing::error!("the speaker thread is gone: nothing is played any more");
@@ -164,6 +174,10 @@ fn run(inbox: &Receiver<Message>, limits: Limits, notices: &Sender<SpeakerNotice
             }
             Some(Message::End { utterance, listeners: peers }) => {
                 for_each(&mut listeners, &peers, |_, list| list.end(utterance));
+            }
+            Some(Message::IsQuiet { answer }) => {
+                // Nobody waits for it any more: no matter.
+                let _ = answer.try_send(listeners.values().all(Playlist::is_quiet));
             }
             None => {}
         }

@@ -2,8 +2,9 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 
+use crate::guard;
 use crate::house::{Caller, House, Role};
 use crate::problem::{ApiError, Kind};
 use crate::server::{Api, ApiConfig};
@@ -65,6 +66,17 @@ impl Access {
         })))
     }
 
+    /// Tells the access log and the rate limits whom the credentials name.
+    pub(crate) fn note(&self, request: &Extensions) {
+        if let Some(caller) = request.get::<guard::Caller>() {
+            caller.is(match self {
+                // No participant can be called that.
+                Self::Admin => "(admin)",
+                Self::Participant(participant) => &participant.identity,
+            });
+        }
+    }
+
     /// Rooms in general and tokens are the administrator's.
     pub(crate) fn require_admin(&self) -> Result<(), ApiError> {
         match self {
@@ -92,6 +104,14 @@ impl Access {
                 Err(ApiError::new(Kind::Forbidden, "the access token has no `listen` grant"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The channels that may be listened to; `None` allows every one.
+    pub(crate) fn channels(&self) -> Option<&[String]> {
+        match self {
+            Self::Admin => None,
+            Self::Participant(caller) => caller.grants.channels.as_deref(),
         }
     }
 
@@ -131,7 +151,9 @@ impl<H: House> FromRequestParts<Api<H>> for Access {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<H>) -> Result<Self, ApiError> {
-        Self::from_headers(&parts.headers, &api.config)
+        let access = Self::from_headers(&parts.headers, &api.config)?;
+        access.note(&parts.extensions);
+        Ok(access)
     }
 }
 

@@ -6,7 +6,9 @@
 //!
 //! - [`keys`]: the server's API key, and the secret that signs tokens;
 //! - [`tokens`]: minting and checking participant tokens (HS256 JWT);
-//! - [`server`]: the configuration, the router and the serving loop.
+//! - [`server`]: the configuration and the router;
+//! - [`Serving`]: the loop that serves it, with or without TLS;
+//! - [`webhooks`]: what the operator's other services are told.
 //!
 //! Every error leaves as `application/problem+json` (RFC 9457).
 
@@ -17,13 +19,21 @@ mod access;
 #[cfg(feature = "server")]
 mod bodies;
 #[cfg(feature = "server")]
+mod buckets;
+#[cfg(feature = "server")]
+mod client;
+#[cfg(feature = "server")]
 mod development;
 #[cfg(feature = "server")]
 mod events;
 #[cfg(feature = "server")]
+mod guard;
+#[cfg(feature = "server")]
 pub mod house;
 #[cfg(feature = "server")]
 pub mod keys;
+#[cfg(feature = "server")]
+mod limits;
 #[cfg(feature = "server")]
 mod middleware;
 #[cfg(feature = "server")]
@@ -33,17 +43,39 @@ mod rooms;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
+mod serving;
+#[cfg(feature = "server")]
 mod sessions;
 #[cfg(feature = "server")]
+mod shutdown;
+#[cfg(feature = "server")]
+mod stats;
+#[cfg(feature = "server")]
 mod status;
+#[cfg(feature = "server")]
+mod tls;
 #[cfg(feature = "server")]
 pub mod tokens;
 #[cfg(feature = "server")]
 mod validate;
+#[cfg(feature = "server")]
+pub mod webhooks;
 
+#[cfg(feature = "server")]
+pub use client::Network;
 #[cfg(feature = "server")]
 pub use keys::{ApiKey, KeyError, TokenKey};
 #[cfg(feature = "server")]
-pub use server::{ApiConfig, router, serve};
+pub use limits::LimitsConfig;
+#[cfg(feature = "server")]
+pub use server::{ApiConfig, router, router_with};
+#[cfg(feature = "server")]
+pub use serving::{Serving, serve};
+#[cfg(feature = "server")]
+pub use shutdown::drain;
+#[cfg(feature = "server")]
+pub use stats::{Count, Stats};
+#[cfg(feature = "server")]
+pub use tls::{Tls, TlsError, TlsFiles};
 #[cfg(feature = "server")]
 pub use tokens::{TokenError, mint_admin_token, mint_token};

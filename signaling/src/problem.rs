@@ -14,6 +14,9 @@ pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 /// Longest detail; what a client sent may be quoted in it and is cut here.
 const MAX_DETAIL: usize = 400;
 
+/// Seconds after which the server that follows one that ends may be asked.
+const DRAINING_RETRY_S: u32 = 10;
+
 /// The kinds of problem. Their slugs are part of the API: clients match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -24,6 +27,7 @@ pub(crate) enum Kind {
     BodyTooLarge,
     Forbidden,
     ChannelTaken,
+    Draining,
     IdentityTaken,
     Internal,
     InvalidField,
@@ -44,6 +48,7 @@ pub(crate) enum Kind {
     RequestTimeout,
     RoomExists,
     RoomFull,
+    TooManyRequests,
     UnacceptableSdp,
     UnsupportedMediaType,
 }
@@ -68,6 +73,9 @@ impl Kind {
             }
             Self::ChannelTaken => {
                 (StatusCode::CONFLICT, "channel-taken", "Somebody else interprets into the channel")
+            }
+            Self::Draining => {
+                (StatusCode::SERVICE_UNAVAILABLE, "draining", "The server is shutting down")
             }
             Self::IdentityTaken => {
                 (StatusCode::CONFLICT, "identity-taken", "The identity is in the room already")
@@ -133,6 +141,9 @@ impl Kind {
                 (StatusCode::CONFLICT, "room-exists", "A room of this name exists already")
             }
             Self::RoomFull => (StatusCode::CONFLICT, "room-full", "The room is full"),
+            Self::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
+            }
             Self::UnacceptableSdp => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "unacceptable-sdp",
@@ -187,6 +198,12 @@ impl ApiError {
         Self::new(kind, title)
     }
 
+    /// The server is about to end: 503 with `Retry-After`.
+    pub(crate) fn draining() -> Self {
+        Self::new(Kind::Draining, HouseError::Draining.to_string())
+            .with_header(header::RETRY_AFTER, HeaderValue::from(DRAINING_RETRY_S))
+    }
+
     /// No or unusable credentials: 401 with the challenge of RFC 6750 §3.
     pub(crate) fn missing_credentials(detail: &str) -> Self {
         Self::new(Kind::MissingCredentials, detail)
@@ -232,6 +249,7 @@ impl From<HouseError> for ApiError {
                 return Self::new(Kind::Overloaded, error.to_string())
                     .with_header(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
             }
+            HouseError::Draining => return Self::draining(),
             HouseError::Internal(detail) => {
                 tracing::error!(detail, "the house failed a request");
                 return Self::new(Kind::Internal, "the cause is in the server's log");

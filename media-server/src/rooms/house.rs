@@ -37,6 +37,7 @@ impl House for Rooms {
             let detail = format!("max_participants lies between 1 and {most} for this kind");
             return Err(HouseError::Invalid(detail));
         }
+        self.shared.refuse_when_draining()?;
         let mut state = self.shared.state.lock();
         if state.rooms.len() >= config.max_rooms {
             return Err(HouseError::Overloaded { retry_after_s: 30 });
@@ -67,15 +68,7 @@ impl House for Rooms {
     }
 
     fn delete_room(&self, name: &str) -> Result<(), HouseError> {
-        let peers: Vec<PeerId> = {
-            let state = self.shared.state.lock();
-            state.room(name)?.members.iter().map(|member| member.peer).collect()
-        };
-        for peer in peers {
-            self.shared.remove_peer(peer, "room_ended");
-        }
-        self.shared.state.lock().end_room(name, "deleted");
-        Ok(())
+        self.shared.end_room(name, "deleted")
     }
 
     async fn connect(&self, caller: Caller, offer_sdp: String) -> Result<NewSession, HouseError> {
@@ -206,10 +199,53 @@ impl House for Rooms {
         // The house opens only after every model is loaded and warm.
         Ok(())
     }
+
+    fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    fn is_idle(&self) -> bool {
+        let somebody_speaks =
+            self.shared.state.lock().rooms.values().any(|room| room.is_anybody_speaking());
+        !somebody_speaks && self.shared.speaker.is_quiet()
+    }
+
+    fn end_all(&self, reason: &str) {
+        let rooms: Vec<String> = self.shared.state.lock().rooms.keys().cloned().collect();
+        for room in rooms {
+            // One that has ended meanwhile is over.
+            let _ = self.shared.end_room(&room, reason);
+        }
+    }
 }
 
 impl Shared {
+    /// Ends a room and every session in it.
+    fn end_room(&self, name: &str, reason: &str) -> Result<(), HouseError> {
+        let peers: Vec<PeerId> = {
+            let state = self.state.lock();
+            state.room(name)?.members.iter().map(|member| member.peer).collect()
+        };
+        for peer in peers {
+            self.remove_peer(peer, "room_ended");
+        }
+        self.state.lock().end_room(name, reason);
+        Ok(())
+    }
+
+    fn refuse_when_draining(&self) -> Result<(), HouseError> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(HouseError::Draining);
+        }
+        Ok(())
+    }
+
     fn connect(&self, caller: &Caller, offer_sdp: String) -> Result<NewSession, HouseError> {
+        self.refuse_when_draining()?;
         let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
         let session = Uuid::new_v4().simple().to_string();
         let room = self.state.lock().reserve(caller, peer, session.clone())?;

@@ -10,12 +10,13 @@ mod state;
 mod story;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, select};
 use inference::{CancelToken, Language};
 use parking_lot::Mutex;
+use signaling::Stats as FaceStats;
 use signaling::wire::{EventKind, PartialStage, UtteranceRef};
 
 pub use self::config::{BargeIn, Overlap, RoomsConfig};
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     engine: std::sync::OnceLock<std::sync::Weak<Engine>>,
     next_peer: AtomicU64,
     next_utterance: AtomicU64,
+    /// The server is about to end: nothing new is begun.
+    draining: AtomicBool,
 }
 
 impl Rooms {
@@ -106,6 +109,7 @@ impl Rooms {
             engine: std::sync::OnceLock::new(),
             next_peer: AtomicU64::new(1),
             next_utterance: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
         });
         let observer = Arc::new(EngineObserver(Arc::clone(&shared)));
         let engine = Arc::new(Engine::start(Arc::clone(models), &config.engine, observer)?);
@@ -125,14 +129,14 @@ impl Rooms {
         self.shared.plane.candidates().to_vec()
     }
 
-    /// The numbers of this server; see [`Metrics::render`].
+    /// The numbers of this server, with those of its HTTP face; see [`Metrics::render`].
     ///
     /// # Errors
     /// None is known.
-    pub fn render_metrics(&self) -> Result<String, std::fmt::Error> {
+    pub fn render_metrics(&self, face: &Arc<FaceStats>) -> Result<String, std::fmt::Error> {
         let (rooms, participants) = self.shared.state.lock().population();
-        let media = self.shared.plane.stats();
-        self.shared.metrics.render(Now { media, rooms, participants })
+        let (media, face) = (self.shared.plane.stats(), Arc::clone(face));
+        self.shared.metrics.render(Now { media, face, rooms, participants })
     }
 }
 
@@ -299,7 +303,11 @@ struct ListenerSink(Arc<Shared>);
 
 impl SpeechSink for ListenerSink {
     fn wanted(&self, peer: PeerId) -> bool {
-        self.0.state.lock().room_of(peer).is_some_and(|room| room.is_interpreted(peer))
+        let state = self.0.state.lock();
+        let Some(room) = state.room_of(peer) else { return false };
+        // Whoever is speaking when the server is about to end is heard out.
+        let begins = !room.is_speaking(peer);
+        room.is_interpreted(peer) && !(begins && self.0.draining.load(Ordering::Relaxed))
     }
 
     fn started(&self, peer: PeerId) -> UtteranceId {

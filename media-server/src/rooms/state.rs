@@ -237,7 +237,8 @@ impl RoomState {
 
     /// What happened after event `after`, as far as it is kept, and what happens from now on.
     pub(super) fn feed(&self, after: Option<u64>) -> Feed {
-        let after = after.unwrap_or(self.seq);
+        // A number that is still to come is of an earlier room of this name: all of this one is new.
+        let after = after.map_or(self.seq, |after| if after > self.seq { 0 } else { after });
         let oldest = self.past.front().map_or(self.seq + 1, |event| event.seq);
         Feed {
             lost: oldest.saturating_sub(after.saturating_add(1)),
@@ -271,6 +272,14 @@ impl RoomState {
             self.speaking.remove(&peer)
         };
         self.speaking.iter().any(|other| *other != peer)
+    }
+
+    pub(super) fn is_speaking(&self, peer: PeerId) -> bool {
+        self.speaking.contains(&peer)
+    }
+
+    pub(super) fn is_anybody_speaking(&self) -> bool {
+        !self.speaking.is_empty()
     }
 
     pub(super) fn participant(&self, peer: PeerId) -> Option<Participant> {
@@ -511,6 +520,26 @@ mod tests {
         let mut state = room_with(&[("anna", "en")]);
         let error = state.reserve(&caller("anna", "en"), PeerId(9), "s".to_owned());
         assert!(matches!(error, Err(HouseError::IdentityTaken(_))));
+    }
+
+    #[test]
+    fn a_feed_goes_on_after_what_was_seen_and_says_what_is_lost() {
+        let mut state = room_with(&[]);
+        let room = state.rooms.get_mut("r").expect("exists");
+        let total = EVENTS_KEPT as u64 + 10;
+        while room.seq < total {
+            room.emit(EventKind::ParticipantMuted { identity: "anna".to_owned(), muted: true });
+        }
+        let seen = |after| {
+            let feed = room.feed(after);
+            (feed.lost, feed.past.first().map(|event| event.seq), feed.past.len())
+        };
+        assert_eq!(seen(None), (0, None, 0));
+        assert_eq!(seen(Some(total)), (0, None, 0));
+        assert_eq!(seen(Some(total - 2)), (0, Some(total - 1), 2));
+        assert_eq!(seen(Some(10)), (0, Some(11), EVENTS_KEPT));
+        assert_eq!(seen(Some(0)), (10, Some(11), EVENTS_KEPT));
+        assert_eq!(seen(Some(total + 1)), (10, Some(11), EVENTS_KEPT), "another room's number");
     }
 
     #[test]

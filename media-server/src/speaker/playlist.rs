@@ -96,6 +96,11 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
         self.playing.is_some() || self.entries.iter().any(is_ready)
     }
 
+    /// Whether nothing is on its way and all of it was played.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.entries.is_empty() && self.ring.is_empty()
+    }
+
     /// An utterance is on its way.
     pub(super) fn expect(&mut self, now: Instant, utterance: UtteranceId, speaker: PeerId) {
         self.entry(now, utterance).speaker = Some(speaker);
