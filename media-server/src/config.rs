@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use signaling::libretranslate::LibreTranslateFace;
 use signaling::key_ring::DEFAULT_NAME;
+use signaling::libretranslate::LibreTranslateFace;
+use signaling::webhooks::WebhooksConfig;
 use signaling::{ApiKey, KeyError, NamedKey, TurnConfig, TurnError};
+use signaling::{LimitsConfig, Network, TlsFiles};
 
 use crate::engine::{EngineConfig, ModelsConfig};
 use crate::media::MediaConfig;
@@ -42,6 +44,8 @@ pub struct Config {
     pub libretranslate: LibreTranslateFace,
     /// STUN and TURN servers that clients are told to use.
     pub turn: TurnConfig,
+    /// What is told to other services.
+    pub webhooks: WebhooksConfig,
 }
 
 /// The HTTP face.
@@ -58,6 +62,20 @@ pub struct HttpConfig {
     pub api_keys: Vec<ApiKeyConfig>,
     /// Names under which the server is reached, beside `localhost` and IP addresses.
     pub hosts: Vec<String>,
+    /// Origins whose pages may call from a browser; `*` allows any.
+    pub cors_origins: Vec<String>,
+    /// Proxies that are believed about the address of who asks.
+    pub trusted_proxies: Vec<Network>,
+    /// Most connections at a time; more wait.
+    pub max_connections: usize,
+    /// Seconds for a request's head to arrive.
+    pub header_timeout_s: u64,
+    /// Seconds that utterances have to be finished when the server is asked to end.
+    pub shutdown_grace_s: u64,
+    /// Rate limits.
+    pub limits: LimitsConfig,
+    /// TLS; plain HTTP without.
+    pub tls: Option<TlsFiles>,
 }
 
 /// A key with a name.
@@ -92,6 +110,13 @@ impl Default for HttpConfig {
             api_key: None,
             api_keys: Vec::new(),
             hosts: Vec::new(),
+            cors_origins: vec!["*".to_owned()],
+            trusted_proxies: Vec::new(),
+            max_connections: 2_048,
+            header_timeout_s: 30,
+            shutdown_grace_s: 20,
+            limits: LimitsConfig::default(),
+            tls: None,
         }
     }
 }
@@ -200,6 +225,12 @@ impl Config {
             |field, detail: &str| Err(ConfigError::Invalid { field, detail: detail.to_owned() });
         if self.media.workers == 0 {
             return invalid("media.workers", "must be at least 1");
+        }
+        if self.http.max_connections == 0 {
+            return invalid("http.max_connections", "must be at least 1");
+        }
+        if self.http.header_timeout_s == 0 {
+            return invalid("http.header_timeout_s", "must be at least 1");
         }
         if self.media.peer_timeout_ms < 1_000 {
             return invalid("media.peer_timeout_ms", "must be at least 1000");

@@ -5,6 +5,7 @@
 //! the call that feeds it. Names begin with `dragoman_`, times are in seconds.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -136,6 +137,8 @@ impl Metrics {
 pub struct Now {
     /// What the media workers counted.
     pub media: Stats,
+    /// What the HTTP face counted.
+    pub face: Arc<signaling::Stats>,
     /// Rooms that are open.
     pub rooms: usize,
     /// Participants whose media flows.
@@ -186,7 +189,26 @@ impl Collector for Now {
             ("notices_dropped", "Notices of media workers that were lost", media.notices_dropped),
             ("peers_failed", "Peers whose state machine failed", media.peers_failed),
         ];
-        for (name, help, value) in counters {
+        let face = &self.face;
+        let asked = [
+            ("http_connections", "HTTP connections that came in", &face.connections),
+            (
+                "http_connections_dropped",
+                "HTTP connections that asked nothing in time or failed",
+                &face.connections_dropped,
+            ),
+            ("http_requests_limited", "Requests that a rate limit refused", &face.limited),
+            (
+                "event_streams_lagged",
+                "Event streams whose client fell behind",
+                &face.streams_lagged,
+            ),
+            ("webhooks_delivered", "Webhooks that a receiver took", &face.webhooks_delivered),
+            ("webhooks_failed", "Attempts at a webhook that failed", &face.webhooks_failed),
+            ("webhooks_lost", "Webhooks that were given up or dropped", &face.webhooks_lost),
+        ];
+        let asked = asked.map(|(name, help, count)| (name, help, count.get()));
+        for (name, help, value) in counters.into_iter().chain(asked) {
             one(&mut to, name, help, &ConstCounter::new(value))?;
         }
         #[expect(clippy::cast_precision_loss, reason = "exact for six thousand years of samples")]
@@ -260,7 +282,8 @@ mod tests {
         let counters = Counters::default();
         counters.datagrams_in.add(7);
         counters.tick_lateness.record(Duration::from_millis(2));
-        let now = Now { media: Stats::of(&[&counters]), rooms: 3, participants: 5 };
+        let media = Stats::of(&[&counters]);
+        let now = Now { media, face: Arc::default(), rooms: 3, participants: 5 };
         let text = metrics.render(now).expect("a string takes everything");
         for line in [
             "dragoman_stage_seconds_sum{stage=\"transcribe\"} 0.3",
@@ -270,6 +293,7 @@ mod tests {
             "dragoman_utterances_total{outcome=\"no_speech\"} 1",
             "dragoman_stage_utterances_total{stage=\"translate\"} 1",
             "dragoman_datagrams_in_total 7",
+            "dragoman_webhooks_lost_total 0",
             "dragoman_hangover_hidden_ratio_sum 0.4",
             "dragoman_rooms 3",
             "dragoman_participants 5",

@@ -22,6 +22,8 @@ use crate::media::{ChannelId, PeerId};
 
 /// How often full rings are tried again: half a frame.
 const RETRY: Duration = Duration::from_millis(10);
+/// Longest that somebody waits for an answer of this thread.
+const ANSWER: Duration = Duration::from_millis(100);
 /// Messages that may wait for this thread. Full: the speaking stage waits, which only slows the
 /// synthesis of speech that could not be played yet anyway.
 const QUEUE: usize = 1024;
@@ -69,6 +71,7 @@ enum Message {
     Expect { utterance: UtteranceId, speaker: PeerId, outlets: Arc<[Outlet]> },
     Speech { utterance: UtteranceId, outlets: Arc<[Outlet]>, chunk: Arc<Chunk> },
     End { utterance: UtteranceId, outlets: Arc<[Outlet]> },
+    IsQuiet { answer: Sender<bool> },
 }
 
 /// Samples of an utterance and their place in it.
@@ -165,6 +168,13 @@ impl Speaker {
         self.send(Message::End { utterance, outlets });
     }
 
+    /// Whether nothing is expected, waits or plays. Waits for the thread, which takes microseconds.
+    pub fn is_quiet(&self) -> bool {
+        let (answer, answered) = bounded(1);
+        self.send(Message::IsQuiet { answer });
+        answered.recv_timeout(ANSWER).unwrap_or(false)
+    }
+
     fn send(&self, message: Message) {
         if self.messages.send(message).is_err() {
             tracing::error!("the speaker thread is gone: nothing is played any more");
@@ -259,6 +269,10 @@ fn take(
         }
         Message::End { utterance, outlets } => {
             for_each(booths, &outlets, |_, list| list.end(utterance));
+        }
+        Message::IsQuiet { answer } => {
+            // Nobody waits for it any more: no matter.
+            let _ = answer.try_send(booths.values().all(|booth| booth.list.is_quiet()));
         }
     }
 }

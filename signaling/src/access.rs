@@ -1,6 +1,9 @@
 //! Who is asking, and what they may do: the server's API key, an admin token, a participant's token
 //! or a service's.
 
+use axum::http::Extensions;
+
+use crate::guard;
 use crate::house::Caller;
 use crate::problem::{ApiError, Kind};
 
@@ -27,6 +30,18 @@ pub(crate) struct Service {
 }
 
 impl Access {
+    /// Tells the access log and the rate limits whom the credentials name.
+    pub(crate) fn note(&self, request: &Extensions) {
+        if let Some(caller) = request.get::<guard::Caller>() {
+            caller.is(match self {
+                // No participant can be called that.
+                Self::Admin => "(admin)",
+                Self::Service(_) => "(service)",
+                Self::Participant(participant) => &participant.identity,
+            });
+        }
+    }
+
     /// Tokens are the administrator's: no participant makes another, or a better one of their own.
     pub(crate) fn require_admin(&self) -> Result<(), ApiError> {
         match self {
@@ -73,6 +88,14 @@ impl Access {
                 Err(forbidden("the access token has no `listen` grant"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The channels that may be listened to; `None` allows every one.
+    pub(crate) fn channels(&self) -> Option<&[String]> {
+        match self {
+            Self::Admin | Self::Service(_) => None,
+            Self::Participant(caller) => caller.grants.channels.as_deref(),
         }
     }
 

@@ -58,7 +58,9 @@ impl<H: House> FromRequestParts<Api<H>> for Access {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<H>) -> Result<Self, ApiError> {
-        Self::from_headers(&parts.headers, &api.config)
+        let access = Self::from_headers(&parts.headers, &api.config)?;
+        access.note(&parts.extensions);
+        Ok(access)
     }
 }
 

@@ -147,6 +147,9 @@ pub enum HouseError {
         /// Seconds to wait.
         retry_after_s: u32,
     },
+    /// The server is about to end: 503 with `Retry-After`.
+    #[error("the server is shutting down: connect again in a moment")]
+    Draining,
     /// A defect of ours: 500; the detail goes to the log, not to the client.
     #[error("internal error: {0}")]
     Internal(String),
@@ -239,4 +242,17 @@ pub trait House: Send + Sync + 'static {
 
     /// `Ok` once every model is loaded and warm; otherwise what is still missing.
     fn ready(&self) -> Result<(), String>;
+
+    /// From now on no room is made and no session taken ([`HouseError::Draining`]), and nothing
+    /// that is said is begun: what was being said goes on to its end.
+    fn drain(&self);
+
+    /// Whether [`drain`](Self::drain) was called.
+    fn is_draining(&self) -> bool;
+
+    /// Whether nothing that was said is still on its way. May wait some milliseconds for an answer.
+    fn is_idle(&self) -> bool;
+
+    /// Ends every room and every session, for a reason of `room.ended`.
+    fn end_all(&self, reason: &str);
 }

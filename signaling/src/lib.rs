@@ -6,7 +6,9 @@
 //!
 //! - [`keys`] and [`key_ring`]: the server's API keys, and the secrets that sign tokens;
 //! - [`tokens`]: minting and checking participant tokens (HS256 JWT);
-//! - [`server`]: the configuration, the router and the serving loop;
+//! - [`server`]: the configuration and the router;
+//! - [`Serving`]: the loop that serves it, with or without TLS;
+//! - [`webhooks`]: what the operator's other services are told;
 //! - [`libretranslate`] and [`openai`]: other programs' interfaces over the same models, which they
 //!   reach through the trait of [`studio`].
 //!
@@ -21,11 +23,17 @@ mod access;
 #[cfg(feature = "server")]
 mod bodies;
 #[cfg(feature = "server")]
+mod buckets;
+#[cfg(feature = "server")]
+mod client;
+#[cfg(feature = "server")]
 mod credentials;
 #[cfg(feature = "server")]
 mod development;
 #[cfg(feature = "server")]
 mod events;
+#[cfg(feature = "server")]
+mod guard;
 #[cfg(feature = "server")]
 pub mod house;
 #[cfg(feature = "server")]
@@ -35,13 +43,15 @@ pub mod keys;
 #[cfg(feature = "server")]
 pub mod libretranslate;
 #[cfg(feature = "server")]
+mod limits;
+#[cfg(feature = "server")]
 mod livekit;
 #[cfg(feature = "server")]
 mod middleware;
 #[cfg(feature = "server")]
-pub mod openai;
-#[cfg(feature = "server")]
 mod negotiation;
+#[cfg(feature = "server")]
+pub mod openai;
 #[cfg(feature = "server")]
 mod parameters;
 #[cfg(feature = "server")]
@@ -55,11 +65,19 @@ mod rooms;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
+mod serving;
+#[cfg(feature = "server")]
 mod sessions;
+#[cfg(feature = "server")]
+mod shutdown;
+#[cfg(feature = "server")]
+mod stats;
 #[cfg(feature = "server")]
 mod status;
 #[cfg(feature = "server")]
 pub mod studio;
+#[cfg(feature = "server")]
+mod tls;
 #[cfg(feature = "server")]
 pub mod tokens;
 #[cfg(feature = "server")]
@@ -67,18 +85,32 @@ mod turn;
 #[cfg(feature = "server")]
 mod validate;
 #[cfg(feature = "server")]
+pub mod webhooks;
+#[cfg(feature = "server")]
 mod whep;
 #[cfg(feature = "server")]
 mod whip;
 
 #[cfg(feature = "server")]
+pub use client::Network;
+#[cfg(feature = "server")]
 pub use key_ring::NamedKey;
 #[cfg(feature = "server")]
 pub use keys::{ApiKey, KeyError, TokenKey};
 #[cfg(feature = "server")]
+pub use limits::LimitsConfig;
+#[cfg(feature = "server")]
 pub use livekit::mint_livekit_token;
 #[cfg(feature = "server")]
-pub use server::{ApiConfig, router, serve};
+pub use server::{ApiConfig, router, router_with};
+#[cfg(feature = "server")]
+pub use serving::{Serving, serve};
+#[cfg(feature = "server")]
+pub use shutdown::drain;
+#[cfg(feature = "server")]
+pub use stats::{Count, Stats};
+#[cfg(feature = "server")]
+pub use tls::{Tls, TlsError, TlsFiles};
 #[cfg(feature = "server")]
 pub use tokens::{TokenError, mint_admin_token, mint_token};
 #[cfg(feature = "server")]

@@ -1,47 +1,14 @@
-//! What surrounds every handler: the log line, the headers browsers ask for, and the net that
-//! turns whatever a library answered on its own into a problem.
+//! What surrounds the handlers of the API: the answer to preflights, and the net that turns
+//! whatever a library answered on its own into a problem.
 
 use std::any::Any;
-use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::problem::{ApiError, Kind, PROBLEM_JSON};
-
-/// One line per request. It names the route, never the address: an address may hold an access
-/// token or the id of a session.
-pub(crate) async fn log(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
-    let route = matched.as_ref().map_or("unknown", MatchedPath::as_str);
-    let status = response.status().as_u16();
-    let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
-    if response.status().is_server_error() {
-        tracing::warn!(%method, route, status, elapsed_ms, "request failed");
-    } else {
-        tracing::debug!(%method, route, status, elapsed_ms, "request");
-    }
-    response
-}
-
-/// Any origin may call: credentials are bearer tokens that a page must hold, never cookies that a
-/// browser would add by itself.
-pub(crate) async fn allow_origins(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("Location, Link, ETag, Retry-After, WWW-Authenticate"),
-    );
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
 
 /// Answers `OPTIONS`: the preflight of browsers, and what RFC 9725 §4.2 asks of an endpoint that
 /// takes offers.
@@ -52,7 +19,10 @@ pub(crate) fn preflight(methods: &'static str, accept_post: Option<&'static str>
     };
     set(header::ALLOW, methods);
     set(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-    set(header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match");
+    set(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "Authorization, Content-Type, If-Match, Last-Event-ID, X-Request-Id",
+    );
     set(header::ACCESS_CONTROL_MAX_AGE, "86400");
     if let Some(accept_post) = accept_post {
         set(HeaderName::from_static("accept-post"), accept_post);

@@ -14,6 +14,9 @@ pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 /// Longest detail; what a client sent may be quoted in it and is cut here.
 const MAX_DETAIL: usize = 400;
 
+/// Seconds after which the server that follows one that ends may be asked.
+const DRAINING_RETRY_S: u32 = 10;
+
 /// The kinds of problem. Their slugs are part of the API: clients match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -24,6 +27,7 @@ pub(crate) enum Kind {
     BodyTooLarge,
     Forbidden,
     ChannelTaken,
+    Draining,
     IdentityTaken,
     Internal,
     InvalidField,
@@ -47,6 +51,7 @@ pub(crate) enum Kind {
     RoomExists,
     RoomFull,
     TokenRevoked,
+    TooManyRequests,
     UnacceptableSdp,
     UnsupportedMediaType,
 }
@@ -71,6 +76,9 @@ impl Kind {
             }
             Self::ChannelTaken => {
                 (StatusCode::CONFLICT, "channel-taken", "Somebody else interprets into the channel")
+            }
+            Self::Draining => {
+                (StatusCode::SERVICE_UNAVAILABLE, "draining", "The server is shutting down")
             }
             Self::IdentityTaken => {
                 (StatusCode::CONFLICT, "identity-taken", "The identity is in the room already")
@@ -147,6 +155,9 @@ impl Kind {
             Self::TokenRevoked => {
                 (StatusCode::UNAUTHORIZED, "token-revoked", "The access token was revoked")
             }
+            Self::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
+            }
             Self::UnacceptableSdp => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "unacceptable-sdp",
@@ -201,6 +212,12 @@ impl ApiError {
         Self::new(kind, title)
     }
 
+    /// The server is about to end: 503 with `Retry-After`.
+    pub(crate) fn draining() -> Self {
+        Self::new(Kind::Draining, HouseError::Draining.to_string())
+            .with_header(header::RETRY_AFTER, HeaderValue::from(DRAINING_RETRY_S))
+    }
+
     /// No or unusable credentials: 401 with the challenge of RFC 6750 §3.
     pub(crate) fn missing_credentials(detail: &str) -> Self {
         Self::new(Kind::MissingCredentials, detail)
@@ -247,6 +264,7 @@ impl From<HouseError> for ApiError {
                 return Self::new(Kind::Overloaded, error.to_string())
                     .with_header(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
             }
+            HouseError::Draining => return Self::draining(),
             HouseError::Internal(detail) => {
                 tracing::error!(detail, "the house failed a request");
                 return Self::new(Kind::Internal, "the cause is in the server's log");

@@ -1,31 +1,27 @@
-//! The configuration of the HTTP face, its routes, and the loop that serves them.
+//! The configuration of the HTTP face and its routes.
 
-use std::future::{Future, IntoFuture};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::client::Network;
+use crate::guard::{Guard, Origins, guard};
 use crate::house::House;
 use crate::key_ring::{DEFAULT_NAME, KeyRing, NamedKey};
 use crate::keys::{ApiKey, KeyError, TokenKey};
+use crate::limits::{Limits, LimitsConfig};
 use crate::problem::{ApiError, Kind};
 use crate::revocation::Revocations;
+use crate::stats::Stats;
 use crate::turn::{TurnConfig, TurnError};
 use crate::{
     development, events, middleware, participants, rooms, sessions, status, turn, whep, whip,
 };
-
-/// Time that open requests get to finish after the shutdown began. Event streams never end by
-/// themselves, so there has to be an end.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// How the HTTP face is set up. It can only be made with keys that passed their checks.
 #[derive(Clone, Debug)]
@@ -37,6 +33,10 @@ pub struct ApiConfig {
     pub(crate) turn: TurnConfig,
     pub(crate) max_event_streams: usize,
     pub(crate) event_ping: Duration,
+    limits: LimitsConfig,
+    trusted_proxies: Vec<Network>,
+    origins: Origins,
+    stats: Arc<Stats>,
 }
 
 impl ApiConfig {
@@ -74,6 +74,10 @@ impl ApiConfig {
             turn: TurnConfig::default(),
             max_event_streams: 1024,
             event_ping: Duration::from_secs(20),
+            limits: LimitsConfig::default(),
+            trusted_proxies: Vec::new(),
+            origins: Origins::Any,
+            stats: Arc::default(),
         })
     }
 
@@ -110,6 +114,37 @@ impl ApiConfig {
         self
     }
 
+    /// How much may be asked, and by whom.
+    #[must_use]
+    pub fn with_limits(mut self, limits: LimitsConfig) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Proxies that are believed when they say in `X-Forwarded-For` whom they speak for; by default
+    /// none is.
+    #[must_use]
+    pub fn with_trusted_proxies(mut self, proxies: Vec<Network>) -> Self {
+        self.trusted_proxies = proxies;
+        self
+    }
+
+    /// Origins whose pages may call from a browser, such as `https://app.example.org`; by default
+    /// and with `*` any may.
+    ///
+    /// # Errors
+    /// Names the one that is no origin.
+    pub fn with_origins(mut self, origins: &[String]) -> Result<Self, String> {
+        self.origins = Origins::parse(origins)?;
+        Ok(self)
+    }
+
+    /// What the face made with this configuration counts.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
     /// The key that signs participant tokens, for [`crate::mint_token`].
     #[must_use]
     pub fn token_key(&self) -> &TokenKey {
@@ -134,11 +169,25 @@ impl<H> Clone for Api<H> {
     }
 }
 
-/// Every route of the public port.
-///
-/// Other routers (the page's files, say) may be merged into it; what they answer is theirs: the
-/// log, the headers for other origins and the problems cover the routes made here.
+/// Every route of the API.
 pub fn router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
+    router_with(house, config, Router::new())
+}
+
+/// Every route of the public port: the API's and `others` (the page's files, say). The limits, the
+/// access log and the headers for browsers are the same for both; what others set stays, and their
+/// errors are their own.
+pub fn router_with<H: House>(house: Arc<H>, config: ApiConfig, others: Router) -> Router {
+    let guarding = Arc::new(Guard {
+        limits: Limits::new(&config.limits),
+        trusted_proxies: config.trusted_proxies.clone(),
+        origins: config.origins.clone(),
+        stats: config.stats(),
+    });
+    api_router(house, config).merge(others).layer(from_fn_with_state(guarding, guard))
+}
+
+fn api_router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
     let event_slots = Arc::new(Semaphore::new(config.max_event_streams));
     let api = Api { house, config: Arc::new(config), event_slots };
     Router::new()
@@ -193,45 +242,6 @@ pub fn router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
         .with_state(api)
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::problems_only))
-        .layer(from_fn(middleware::allow_origins))
-        .layer(from_fn(middleware::log))
-}
-
-/// Serves until `shutdown` resolves, then lets open requests finish for 5 s.
-///
-/// # Errors
-/// When the listener cannot be served any more.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (begin, begun) = oneshot::channel();
-    let shutdown = async move {
-        shutdown.await;
-        // Nobody listens any more only when serving has ended already.
-        let _ = begin.send(());
-    };
-    // Events are small and late ones are useless: no waiting for a full segment.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "could not set TCP_NODELAY");
-        }
-    });
-    let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future();
-    let too_long = async move {
-        if begun.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(SHUTDOWN_GRACE).await;
-    };
-    tokio::select! {
-        result = serving => result,
-        () = too_long => {
-            tracing::info!("closing the connections that are still open");
-            Ok(())
-        }
-    }
 }
 
 pub(crate) fn with_options<H: House>(

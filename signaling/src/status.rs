@@ -28,14 +28,17 @@ pub(crate) async fn healthz() -> Response {
     ok("ok")
 }
 
-/// `GET /readyz`: every model is loaded and warm.
+/// `GET /readyz`: every model is loaded and warm, and the server is not about to end.
 pub(crate) async fn readyz<H: House>(State(api): State<Api<H>>) -> Result<Response, ApiError> {
     require_ready(&*api.house)?;
     Ok(ok("ready"))
 }
 
-/// A problem while the house is still loading.
+/// A problem while the house is still loading, or about to end.
 pub(crate) fn require_ready<H: House>(house: &H) -> Result<(), ApiError> {
+    if house.is_draining() {
+        return Err(ApiError::draining());
+    }
     house.ready().map_err(|missing| {
         ApiError::new(Kind::NotReady, missing)
             .with_header(header::RETRY_AFTER, HeaderValue::from(READY_RETRY_S))

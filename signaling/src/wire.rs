@@ -264,6 +264,41 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// As it stands on the wire.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("events hold only strings and finite or null numbers")
+    }
+}
+
+/// The message of `GET /v1/rooms/{room}/events` that is no event: `{"type":"lagged","missed":3}`.
+/// It comes first when events after the one that was asked for are kept no more. Server-sent, it is
+/// an event of the name `lagged`, and also the last before the server lets go of a client that fell
+/// behind; a WebSocket is then closed with code 1013.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lagged {
+    /// Always `lagged`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Events that the client misses for good, or has to come back for.
+    pub missed: u64,
+}
+
+impl Lagged {
+    /// Of so many events.
+    #[must_use]
+    pub fn new(missed: u64) -> Self {
+        Self { kind: "lagged".to_owned(), missed }
+    }
+
+    /// As it stands on the wire.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a word and a number are JSON")
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]

@@ -205,6 +205,20 @@ impl House for ToneHouse {
     fn ready(&self) -> Result<(), String> {
         Ok(())
     }
+
+    fn drain(&self) {}
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+
+    fn is_idle(&self) -> bool {
+        true
+    }
+
+    fn end_all(&self, _: &str) {
+        self.rooms.lock().unwrap().clear();
+    }
 }
 
 async fn answer(

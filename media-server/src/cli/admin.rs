@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use signaling::Stats;
 use signaling::house::House;
 use tokio::net::TcpListener;
 
@@ -26,23 +27,33 @@ pub(super) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// What it answers.
-pub(super) fn router(house: Arc<Rooms>) -> Router {
+/// What the face tells.
+#[derive(Clone)]
+struct Told {
+    house: Arc<Rooms>,
+    face: Arc<Stats>,
+}
+
+/// What it answers. `face` is what the public face counts.
+pub(super) fn router(house: Arc<Rooms>, face: Arc<Stats>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .with_state(house)
+        .with_state(Told { house, face })
 }
 
-async fn metrics(State(house): State<Arc<Rooms>>) -> Response {
-    match house.render_metrics() {
+async fn metrics(State(Told { house, face }): State<Told>) -> Response {
+    match house.render_metrics(&face) {
         Ok(text) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-async fn ready(State(house): State<Arc<Rooms>>) -> Response {
+async fn ready(State(Told { house, .. }): State<Told>) -> Response {
+    if house.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining").into_response();
+    }
     match house.ready() {
         Ok(()) => "ready".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),

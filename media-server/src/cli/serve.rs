@@ -5,19 +5,26 @@ use std::future::IntoFuture as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use signaling::libretranslate::LibreTranslateFace;
 use signaling::key_ring::DEFAULT_NAME;
-use signaling::{ApiConfig, ApiKey, NamedKey};
+use signaling::libretranslate::LibreTranslateFace;
+use signaling::webhooks::Webhooks;
+use signaling::{ApiConfig, ApiKey, NamedKey, Serving, Tls};
 
 use super::{ConfigArgs, LogFormat, self_check, start_logging};
 use crate::config::Config;
 use crate::engine::Models;
 use crate::rooms::Rooms;
 use crate::studio;
+
+/// Time that webhooks have to be delivered when the server ends.
+const WEBHOOKS_GRACE: Duration = Duration::from_secs(3);
+/// Time that everything after the utterances has when the server ends.
+const END_GRACE: Duration = Duration::from_secs(15);
 
 /// Options of `dragoman serve`.
 #[derive(Debug, Args)]
@@ -45,6 +52,9 @@ pub(super) struct ServeArgs {
     /// The key that creates rooms and mints tokens
     #[arg(long, env = "DRAGOMAN_API_KEY", hide_env_values = true, value_name = "KEY")]
     api_key: Option<String>,
+    /// What webhooks are signed with
+    #[arg(long, env = "DRAGOMAN_WEBHOOK_SECRET", hide_env_values = true, value_name = "SECRET")]
+    webhook_secret: Option<String>,
     /// Development mode: whoever reaches the page can call without a key, and an API key is
     /// invented and printed once if there is none
     #[arg(long, env = "DRAGOMAN_DEVELOPMENT")]
@@ -84,6 +94,9 @@ impl ServeArgs {
         if let Some(key) = &self.api_key {
             config.http.api_key = Some(key.clone());
         }
+        if let Some(secret) = &self.webhook_secret {
+            config.webhooks.secret = Some(secret.clone());
+        }
         Ok(config)
     }
 }
@@ -96,6 +109,9 @@ pub(super) struct Bound {
     studio: Arc<studio::House>,
     libretranslate: Option<LibreTranslate>,
     api: ApiConfig,
+    serving: Serving,
+    webhooks: Webhooks,
+    grace: Duration,
     /// Where the face will answer.
     pub(super) url: String,
     /// Where the operator's face will answer.
@@ -131,27 +147,63 @@ impl Bound {
         );
         let libretranslate = LibreTranslate::bind(&config.libretranslate).await?;
         let api_key = keys.first().map(|key| key.api_key().expose().to_owned()).unwrap_or_default();
+        let http = &config.http;
         let api = ApiConfig::with_keys(keys, development)?
-            .with_hosts(config.http.hosts.clone())
-            .with_turn(config.turn.clone())?;
-        let (url, admin_url) = (format!("http://{local}"), format!("http://{admin_local}"));
-        Ok(Self { listener, admin, house, studio, libretranslate, api, url, admin_url, api_key })
+            .with_hosts(http.hosts.clone())
+            .with_turn(config.turn.clone())?
+            .with_limits(http.limits)
+            .with_trusted_proxies(http.trusted_proxies.clone())
+            .with_origins(&http.cors_origins)
+            .map_err(|detail| anyhow::anyhow!("http.cors_origins: {detail}"))?;
+        let tls = http.tls.clone().map(Tls::load).transpose().context("[http.tls]")?;
+        let webhooks = Webhooks::start(&house, &config.webhooks, &api.stats())?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let serving = Serving {
+            max_connections: http.max_connections,
+            header_timeout: Duration::from_secs(http.header_timeout_s),
+            tls: tls.map(Arc::new),
+            stats: api.stats(),
+            ..Serving::default()
+        };
+        Ok(Self {
+            listener,
+            admin,
+            house,
+            studio,
+            libretranslate,
+            api,
+            serving,
+            webhooks,
+            grace: Duration::from_secs(http.shutdown_grace_s),
+            url: format!("{scheme}://{local}"),
+            admin_url: format!("http://{admin_local}"),
+            api_key,
+        })
     }
 
-    /// Answers until `shutdown` resolves.
+    /// Answers until `shutdown` resolves and what was being said then is finished.
     pub(super) async fn serve(
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
+        let stats = self.api.stats();
+        if let Some(tls) = self.serving.tls.clone() {
+            tokio::spawn(async move { tls.follow().await });
+        }
         let audio = signaling::openai::router(Arc::clone(&self.studio), self.api.clone());
-        let router = signaling::router(Arc::clone(&self.house), self.api)
-            .merge(audio)
-            .merge(super::page::router());
-        let admin = super::admin::router(Arc::clone(&self.house));
+        let others = super::page::router().merge(audio);
+        let router = signaling::router_with(Arc::clone(&self.house), self.api, others);
+        let admin = super::admin::router(Arc::clone(&self.house), stats);
         // It ends with the runtime: nobody waits for the metrics of a server that is gone.
         let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
         let libretranslate = self.libretranslate.map(|face| face.serve(&self.studio));
-        let served = signaling::serve(self.listener, router, shutdown).await;
+        let (house, grace) = (self.house, self.grace);
+        let drained = async move {
+            shutdown.await;
+            signaling::drain(&house, grace).await;
+        };
+        let served = self.serving.serve(self.listener, router, drained).await;
+        self.webhooks.finish(WEBHOOKS_GRACE).await;
         admin.abort();
         if let Some(face) = libretranslate {
             face.abort();
@@ -203,14 +255,21 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     if invented {
         keys.push(NamedKey::new(DEFAULT_NAME, ApiKey::generate_development())?);
     }
+    if args.self_check && config.http.tls.is_some() {
+        anyhow::bail!("--self-check calls over plain HTTP: leave it out, or [http.tls]");
+    }
     let models = Arc::new(Models::load(&config.models)?);
+    let limit = Duration::from_secs(config.http.shutdown_grace_s) + END_GRACE;
     runtime()?.block_on(async {
         let bound = Bound::open(&config, keys, args.development, &models).await?;
         let ready = Ready::of(&bound, invented);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(bound.serve(async {
+        let serving = tokio::spawn(bound.serve(async move {
             tokio::select! {
-                () = interrupted() => tracing::info!("stopping"),
+                () = interrupted() => {
+                    tracing::info!("stopping once everything that was said is finished");
+                    end_by_force(limit);
+                }
                 _ = stopped => {}
             }
         }));
@@ -293,7 +352,29 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the async runtime")
 }
 
-/// Resolves on the first SIGINT or SIGTERM.
+/// Ends the process at the next SIGINT or SIGTERM, and when it has not ended within `limit`.
+fn end_by_force(limit: Duration) {
+    tokio::spawn(async {
+        interrupted().await;
+        exit_now("asked a second time");
+    });
+    // Not on the runtime, which ends before the engine's threads do.
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        exit_now("the time to end in order is up");
+    });
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever asks twice waits for no destructor; child processes end with their input"
+)]
+fn exit_now(why: &str) {
+    tracing::warn!("{why}: ending at once");
+    std::process::exit(1);
+}
+
+/// Resolves on SIGINT or SIGTERM.
 async fn interrupted() {
     let interrupt = tokio::signal::ctrl_c();
     let Ok(mut terminate) =

@@ -19,6 +19,7 @@ impl Shared {
         caller: &Caller,
         offer_sdp: String,
     ) -> Result<NewSession, HouseError> {
+        self.refuse_when_draining()?;
         let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
         let session = Uuid::new_v4().simple().to_string();
         let place = self.state.lock().reserve(caller, peer, session.clone())?;

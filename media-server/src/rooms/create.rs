@@ -17,6 +17,7 @@ use crate::engine::Models;
 
 impl Shared {
     pub(super) fn create_room(&self, request: CreateRoom) -> Result<Room, HouseError> {
+        self.refuse_when_draining()?;
         let config = &self.config;
         let mut languages = Vec::new();
         for tag in &request.languages {

@@ -31,7 +31,8 @@ impl Events {
 
     /// What happened after event `after`, as far as it is kept, and what happens from now on.
     pub(super) fn feed(&self, after: Option<u64>) -> Feed {
-        let after = after.unwrap_or(self.seq);
+        // A number that is still to come is of an earlier room of this name: all of this one is new.
+        let after = after.map_or(self.seq, |after| if after > self.seq { 0 } else { after });
         let oldest = self.past.front().map_or(self.seq + 1, |event| event.seq);
         Feed {
             lost: oldest.saturating_sub(after.saturating_add(1)),
@@ -58,4 +59,28 @@ impl Events {
 pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_goes_on_after_what_was_seen_and_says_what_is_lost() {
+        let mut events = Events::new("r".to_owned(), broadcast::channel(EVENT_QUEUE).0);
+        let total = EVENTS_KEPT as u64 + 10;
+        while events.seq < total {
+            events.emit(EventKind::ParticipantMuted { identity: "anna".to_owned(), muted: true });
+        }
+        let seen = |after| {
+            let feed = events.feed(after);
+            (feed.lost, feed.past.first().map(|event| event.seq), feed.past.len())
+        };
+        assert_eq!(seen(None), (0, None, 0));
+        assert_eq!(seen(Some(total)), (0, None, 0));
+        assert_eq!(seen(Some(total - 2)), (0, Some(total - 1), 2));
+        assert_eq!(seen(Some(10)), (0, Some(11), EVENTS_KEPT));
+        assert_eq!(seen(Some(0)), (10, Some(11), EVENTS_KEPT));
+        assert_eq!(seen(Some(total + 1)), (10, Some(11), EVENTS_KEPT), "another room's number");
+    }
 }

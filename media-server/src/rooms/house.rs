@@ -1,6 +1,7 @@
 //! [`Rooms`] as the HTTP face sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use inference::Language;
 use inference::translate::Translator;
@@ -8,7 +9,7 @@ use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
 use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, VoiceInfo};
 use tokio::sync::broadcast;
 
-use super::Rooms;
+use super::{Rooms, Shared};
 use crate::media::PeerId;
 use crate::transport::{self, IceFragment, TransportError};
 
@@ -165,6 +166,37 @@ impl House for Rooms {
 
     fn ready(&self) -> Result<(), String> {
         // The house opens only after every model is loaded and warm.
+        Ok(())
+    }
+
+    fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    fn is_idle(&self) -> bool {
+        let somebody_speaks =
+            self.shared.state.lock().rooms.values().any(|room| !room.speaking.is_empty());
+        !somebody_speaks && self.shared.speaker.is_quiet()
+    }
+
+    fn end_all(&self, reason: &str) {
+        let rooms: Vec<String> = self.shared.state.lock().rooms.keys().cloned().collect();
+        for room in rooms {
+            self.shared.end_room(&room, reason);
+        }
+    }
+}
+
+impl Shared {
+    /// Nothing new is begun by a server that is about to end.
+    pub(super) fn refuse_when_draining(&self) -> Result<(), HouseError> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(HouseError::Draining);
+        }
         Ok(())
     }
 }

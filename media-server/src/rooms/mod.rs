@@ -29,12 +29,13 @@ mod story;
 #[cfg(test)]
 mod testing;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
+use signaling::Stats as FaceStats;
 
 pub use self::config::{BargeIn, Overlap, RoomsConfig};
 use self::observer::EngineObserver;
@@ -99,6 +100,8 @@ pub(crate) struct Shared {
     preparer: Preparer,
     next_peer: AtomicU64,
     next_utterance: AtomicU64,
+    /// The server is about to end: nothing new is begun.
+    draining: AtomicBool,
 }
 
 impl Rooms {
@@ -130,6 +133,7 @@ impl Rooms {
             preparer: Preparer::start(Arc::clone(models))?,
             next_peer: AtomicU64::new(1),
             next_utterance: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
         });
         let observer = Arc::new(EngineObserver(Arc::clone(&shared)));
         let engine = Arc::new(Engine::start(Arc::clone(models), &config.engine, observer)?);
@@ -149,13 +153,13 @@ impl Rooms {
         self.shared.plane.candidates().to_vec()
     }
 
-    /// The numbers of this server; see [`Metrics::render`].
+    /// The numbers of this server, with those of its HTTP face; see [`Metrics::render`].
     ///
     /// # Errors
     /// None is known.
-    pub fn render_metrics(&self) -> Result<String, std::fmt::Error> {
+    pub fn render_metrics(&self, face: &Arc<FaceStats>) -> Result<String, std::fmt::Error> {
         let (rooms, participants) = self.shared.state.lock().population();
-        let media = self.shared.plane.stats();
-        self.shared.metrics.render(Now { media, rooms, participants })
+        let (media, face) = (self.shared.plane.stats(), Arc::clone(face));
+        self.shared.metrics.render(Now { media, face, rooms, participants })
     }
 }

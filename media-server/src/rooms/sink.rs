@@ -21,7 +21,10 @@ pub(super) struct ListenerSink(pub(super) Arc<Shared>);
 impl SpeechSink for ListenerSink {
     fn wanted(&self, peer: PeerId) -> bool {
         let state = self.0.state.lock();
-        state.room_of(peer).is_some_and(|room| room.wants(peer) != Want::Nothing)
+        let Some(room) = state.room_of(peer) else { return false };
+        // Whoever is speaking when the server is about to end is heard out.
+        let begins = !room.speaking.contains(&peer);
+        room.wants(peer) != Want::Nothing && !(begins && self.0.draining.load(Ordering::Relaxed))
     }
 
     fn started(&self, peer: PeerId) -> UtteranceId {

@@ -136,6 +136,11 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
         self.playing.is_some() || self.entries.iter().any(is_ready)
     }
 
+    /// Whether nothing is on its way and all of it was played.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.entries.is_empty() && self.ring.is_empty()
+    }
+
     /// Whether it has something to say now, or something of it is still in the ring.
     pub(super) fn wants_to_speak(&self, now: Instant) -> bool {
         self.playing.is_some() || !self.ring.is_empty() || self.choose(now).is_some()

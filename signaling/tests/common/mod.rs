@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -71,20 +71,32 @@ pub struct FakeHouse {
     rooms: Mutex<BTreeMap<String, FakeRoom>>,
     all: broadcast::Sender<Event>,
     pub loading: AtomicBool,
+    pub draining: AtomicBool,
+    /// Somebody is being interpreted.
+    pub busy: AtomicBool,
+    /// Whether rooms keep what is said.
+    pub keeps_transcripts: AtomicBool,
+    /// Events of a room that are kept.
+    pub kept: AtomicUsize,
 }
 
 impl Default for FakeHouse {
     fn default() -> Self {
         let all = broadcast::channel(EVENT_BACKLOG).0;
-        Self { rooms: Mutex::default(), all, loading: AtomicBool::new(false) }
+        Self {
+            rooms: Mutex::default(),
+            all,
+            loading: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            keeps_transcripts: AtomicBool::new(false),
+            kept: AtomicUsize::new(usize::MAX),
+        }
     }
 }
 
 impl FakeHouse {
     pub fn publish(&self, room: &str) -> u64 {
-        let mut rooms = self.rooms.lock().unwrap();
-        let fake = rooms.get_mut(room).unwrap();
-        fake.last_seq += 1;
         let participant = Participant {
             identity: "ana".to_owned(),
             name: "Ana".to_owned(),
@@ -95,12 +107,17 @@ impl FakeHouse {
             interprets: None,
             channel: None,
         };
-        let event = Event {
-            seq: fake.last_seq,
-            time_ms: 1,
-            room: room.to_owned(),
-            kind: EventKind::ParticipantJoined { participant, connect_ms: 1.0 },
-        };
+        self.emit(room, EventKind::ParticipantJoined { participant, connect_ms: 1.0 })
+    }
+
+    pub fn emit(&self, room: &str, kind: EventKind) -> u64 {
+        let mut rooms = self.rooms.lock().unwrap();
+        self.tell(rooms.get_mut(room).unwrap(), room, kind)
+    }
+
+    fn tell(&self, fake: &mut FakeRoom, room: &str, kind: EventKind) -> u64 {
+        fake.last_seq += 1;
+        let event = Event { seq: fake.last_seq, time_ms: 1, room: room.to_owned(), kind };
         fake.past.push(event.clone());
         let _ = self.all.send(event.clone());
         let _ = fake.events.as_ref().unwrap().send(event);
@@ -115,6 +132,13 @@ impl FakeHouse {
     /// What was changed in the room's sessions, oldest first.
     pub fn changes(&self, room: &str) -> Vec<ChangeSession> {
         self.rooms.lock().unwrap()[room].changes.clone()
+    }
+
+    fn end(&self, name: &str, reason: &str) -> Result<(), HouseError> {
+        let removed = self.rooms.lock().unwrap().remove(name);
+        let mut fake = removed.ok_or_else(|| HouseError::NoSuchRoom(name.to_owned()))?;
+        self.tell(&mut fake, name, EventKind::RoomEnded { reason: reason.to_owned() });
+        Ok(())
     }
 
     pub fn subscribers(&self, room: &str) -> usize {
@@ -135,6 +159,9 @@ impl House for FakeHouse {
     fn create_room(&self, request: CreateRoom) -> Result<Room, HouseError> {
         let mut rooms = self.rooms.lock().unwrap();
         let name = request.name.unwrap_or_else(|| format!("room-{}", rooms.len()));
+        if self.is_draining() {
+            return Err(HouseError::Draining);
+        }
         match name.as_str() {
             "panic" => panic!("a defect that knows a secret"),
             "overload" => return Err(HouseError::Overloaded { retry_after_s: 7 }),
@@ -150,7 +177,7 @@ impl House for FakeHouse {
             max_participants: request.max_participants.unwrap_or(2),
             empty_timeout_s: 300,
             departure_timeout_s: 20,
-            keep_transcript: false,
+            keep_transcript: self.keeps_transcripts.load(Ordering::Relaxed),
             created_at_ms: 1,
             participants: Vec::new(),
         };
@@ -173,8 +200,7 @@ impl House for FakeHouse {
     }
 
     fn delete_room(&self, name: &str) -> Result<(), HouseError> {
-        let removed = self.rooms.lock().unwrap().remove(name);
-        removed.map(drop).ok_or_else(|| HouseError::NoSuchRoom(name.to_owned()))
+        self.end(name, "deleted")
     }
 
     async fn connect(&self, caller: Caller, offer: String) -> Result<NewSession, HouseError> {
@@ -295,12 +321,12 @@ impl House for FakeHouse {
     fn events(&self, room: &str, after: Option<u64>) -> Result<Feed, HouseError> {
         self.with(room, |fake| {
             let live = fake.events.as_ref().unwrap().subscribe();
-            let kept = fake.past.iter();
-            let past = kept
-                .filter(|event| after.is_some_and(|after| event.seq > after))
-                .cloned()
-                .collect();
-            Ok(Feed { lost: 0, past, live })
+            let after = after.unwrap_or(fake.last_seq);
+            let mut past: Vec<Event> =
+                fake.past.iter().filter(|event| event.seq > after).cloned().collect();
+            let lost = past.len().saturating_sub(self.kept.load(Ordering::Relaxed));
+            past.drain(..lost);
+            Ok(Feed { lost: lost as u64, past, live })
         })
     }
 
@@ -329,6 +355,25 @@ impl House for FakeHouse {
             return Err("whisper-base is still loading".to_owned());
         }
         Ok(())
+    }
+
+    fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.busy.load(Ordering::Relaxed)
+    }
+
+    fn end_all(&self, reason: &str) {
+        let names: Vec<String> = self.rooms.lock().unwrap().keys().cloned().collect();
+        for name in names {
+            self.end(&name, reason).unwrap();
+        }
     }
 }
 

@@ -89,6 +89,11 @@ class EventStream:
         """The story of one utterance, in the order it was told."""
         return [event for event in self.events if event.body.get("utterance") == utterance]
 
+    async def closed(self) -> int | None:
+        """Waits until the server has closed the stream and gives the code it closed it with."""
+        await self._reader
+        return self._socket.close_code
+
     async def close(self) -> None:
         self._reader.cancel()
         await self._socket.close()

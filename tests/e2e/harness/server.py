@@ -108,6 +108,17 @@ class Server:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
+    def wait(self, timeout_s: float) -> int:
+        """Waits until it has ended by itself and returns its exit code."""
+        return self._process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """Ends it whatever it is doing, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+        if self._log_file:
+            self._log_file.close()
+
     def stop(self) -> int:
         """Asks it to end and returns its exit code."""
         if self.is_running:
