@@ -13,6 +13,7 @@ use crate::engine::{EngineConfig, ModelsConfig};
 use crate::media::MediaConfig;
 use crate::rooms::{HouseConfig, RoomsConfig};
 use crate::segmenter::SegmenterConfig;
+use crate::transcripts::TranscriptsConfig;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Defaults and limits of rooms.
     pub rooms: RoomsConfig,
+    /// Where and how long transcripts are kept.
+    pub transcripts: TranscriptsConfig,
 }
 
 /// The HTTP face.
@@ -174,7 +177,7 @@ impl Config {
         Ok(())
     }
 
-    /// What the house is opened with.
+    /// What the house is opened with; its transcripts are opened apart, by who serves.
     pub fn house(&self) -> HouseConfig {
         HouseConfig {
             rooms: self.rooms.clone(),
@@ -188,6 +191,7 @@ impl Config {
             },
             segmenter: self.segmenter.clone(),
             engine: self.engine.clone(),
+            transcripts: None,
         }
     }
 }

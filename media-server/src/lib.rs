@@ -18,5 +18,6 @@ pub mod rooms;
 pub mod segmenter;
 pub mod speaker;
 pub mod trace;
+pub mod transcripts;
 pub mod transport;
 pub mod word_error;

@@ -6,6 +6,7 @@
 //!
 //! - [`keys`]: the server's API key, and the secret that signs tokens;
 //! - [`tokens`]: minting and checking participant tokens (HS256 JWT);
+//! - [`transcripts`]: what was said, kept in a file;
 //! - [`server`]: the configuration, the router and the serving loop.
 //!
 //! Every error leaves as `application/problem+json` (RFC 9457).
@@ -38,6 +39,8 @@ mod sessions;
 mod status;
 #[cfg(feature = "server")]
 pub mod tokens;
+#[cfg(feature = "server")]
+pub mod transcripts;
 #[cfg(feature = "server")]
 mod validate;
 

@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     NoSuchPath,
     NoSuchRoom,
     NoSuchSession,
+    NoTranscript,
+    NotAcceptable,
     NotReady,
     Overloaded,
     PreconditionFailed,
@@ -109,6 +111,12 @@ impl Kind {
             Self::NoSuchRoom => (StatusCode::NOT_FOUND, "no-such-room", "There is no such room"),
             Self::NoSuchSession => {
                 (StatusCode::NOT_FOUND, "no-such-session", "There is no such session")
+            }
+            Self::NoTranscript => {
+                (StatusCode::NOT_FOUND, "no-transcript", "There is no transcript")
+            }
+            Self::NotAcceptable => {
+                (StatusCode::NOT_ACCEPTABLE, "not-acceptable", "There is no such representation")
             }
             Self::NotReady => {
                 (StatusCode::SERVICE_UNAVAILABLE, "not-ready", "The server is still starting")

@@ -16,6 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::house::House;
 use crate::keys::{ApiKey, KeyError, TokenKey};
 use crate::problem::{ApiError, Kind};
+use crate::transcripts::{self, Store};
 use crate::{development, events, middleware, rooms, sessions, status};
 
 /// Time that open requests get to finish after the shutdown began. Event streams never end by
@@ -30,6 +31,7 @@ pub struct ApiConfig {
     pub(crate) development: bool,
     pub(crate) max_event_streams: usize,
     pub(crate) event_ping: Duration,
+    pub(crate) transcripts: Option<Arc<Store>>,
 }
 
 impl ApiConfig {
@@ -55,6 +57,7 @@ impl ApiConfig {
             development,
             max_event_streams: 1024,
             event_ping: Duration::from_secs(20),
+            transcripts: None,
         })
     }
 
@@ -70,6 +73,13 @@ impl ApiConfig {
     #[must_use]
     pub fn with_event_ping(mut self, every: Duration) -> Self {
         self.event_ping = every.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Where transcripts are kept and read from; nowhere by default.
+    #[must_use]
+    pub fn with_transcripts(mut self, store: Option<Arc<Store>>) -> Self {
+        self.transcripts = store;
         self
     }
 
@@ -137,6 +147,18 @@ pub fn router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
         .route(
             "/v1/rooms/{room}/events",
             with_options(get(events::events::<H>), "GET, HEAD, OPTIONS", None),
+        )
+        .route(
+            "/v1/rooms/{room}/transcript",
+            with_options(
+                get(transcripts::routes::show::<H>).delete(transcripts::routes::erase::<H>),
+                "GET, HEAD, DELETE, OPTIONS",
+                None,
+            ),
+        )
+        .route(
+            "/v1/rooms/{room}/meetings",
+            with_options(get(transcripts::routes::meetings::<H>), "GET, HEAD, OPTIONS", None),
         )
         .route(
             "/v1/languages",

@@ -1,6 +1,7 @@
 //! `dragoman serve`: the API, the page and the media plane.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::future::IntoFuture as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -9,12 +10,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use signaling::transcripts::Store;
 use signaling::{ApiConfig, ApiKey};
 
 use super::{ConfigArgs, LogFormat, self_check, start_logging};
 use crate::config::Config;
 use crate::engine::Models;
-use crate::rooms::Rooms;
+use crate::rooms::{HouseConfig, Rooms};
 
 /// Options of `dragoman serve`.
 #[derive(Debug, Args)]
@@ -43,6 +45,10 @@ pub(super) struct ServeArgs {
     /// invented and printed once if there is none
     #[arg(long, env = "DRAGOMAN_DEVELOPMENT")]
     development: bool,
+    /// File that transcripts are kept in; an empty one keeps none [default: in the user's data
+    /// folder]
+    #[arg(long, env = "DRAGOMAN_TRANSCRIPTS", value_name = "FILE")]
+    transcripts: Option<OsString>,
     /// Hold a call with oneself before serving, and print what was heard
     #[arg(long)]
     self_check: bool,
@@ -75,6 +81,9 @@ impl ServeArgs {
         if let Some(key) = &self.api_key {
             config.http.api_key = Some(key.clone());
         }
+        if let Some(file) = &self.transcripts {
+            config.transcripts.path = Some(file.into());
+        }
         Ok(config)
     }
 }
@@ -100,6 +109,7 @@ impl Bound {
         key: &ApiKey,
         development: bool,
         models: &Arc<Models>,
+        transcripts: Option<Arc<Store>>,
     ) -> anyhow::Result<Self> {
         let bind = config.http.bind;
         let listener = tokio::net::TcpListener::bind(bind)
@@ -108,9 +118,10 @@ impl Bound {
         let local = listener.local_addr().context("the HTTP socket has no address")?;
         let admin = super::admin::bind(config.admin.bind).await?;
         let admin_local = admin.local_addr().context("the admin socket has no address")?;
-        let house = Arc::new(Rooms::open(models, &config.house())?);
+        let house = HouseConfig { transcripts: transcripts.clone(), ..config.house() };
+        let house = Arc::new(Rooms::open(models, &house)?);
         let api_key = key.expose().to_owned();
-        let api = ApiConfig::new(&api_key, None, development)?;
+        let api = ApiConfig::new(&api_key, None, development)?.with_transcripts(transcripts);
         let (url, admin_url) = (format!("http://{local}"), format!("http://{admin_local}"));
         Ok(Self { listener, admin, house, api, url, admin_url, api_key })
     }
@@ -142,9 +153,11 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             "no API key: set DRAGOMAN_API_KEY or http.api_key, or start with --development"
         ),
     };
+    // Before the models, which take a while: what is wrong here is told at once.
+    let transcripts = config.transcripts.open()?;
     let models = Arc::new(Models::load(&config.models)?);
     runtime()?.block_on(async {
-        let bound = Bound::open(&config, &key, args.development, &models).await?;
+        let bound = Bound::open(&config, &key, args.development, &models, transcripts).await?;
         let ready = Ready::of(&bound, invented);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(bound.serve(async {

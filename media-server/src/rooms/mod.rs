@@ -6,6 +6,7 @@
 
 mod config;
 mod house;
+mod minutes;
 mod state;
 mod story;
 
@@ -16,9 +17,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, select};
 use inference::{CancelToken, Language};
 use parking_lot::Mutex;
+use signaling::transcripts::Store;
 use signaling::wire::{EventKind, PartialStage, UtteranceRef};
 
 pub use self::config::{BargeIn, Overlap, RoomsConfig};
+use self::minutes::Minutes;
 use self::state::State;
 use self::story::{FirstPacket, Stories};
 use crate::engine::{DropReason, Engine, EngineConfig, Job, Models, Partial, UtteranceId};
@@ -43,6 +46,8 @@ pub struct HouseConfig {
     pub segmenter: SegmenterConfig,
     /// Thread budgets and deadlines of the engine.
     pub engine: EngineConfig,
+    /// Where transcripts are kept; nowhere when missing.
+    pub transcripts: Option<Arc<Store>>,
 }
 
 /// Why the house could not open.
@@ -73,6 +78,7 @@ pub(crate) struct Shared {
     speaker: Speaker,
     state: Mutex<State>,
     stories: Mutex<Stories>,
+    minutes: Arc<Minutes>,
     metrics: Metrics,
     listener: std::sync::OnceLock<Listener>,
     engine: std::sync::OnceLock<std::sync::Weak<Engine>>,
@@ -94,13 +100,15 @@ impl Rooms {
             order_wait: Duration::from_millis(config.rooms.order_wait_ms),
         };
         let speaker = Speaker::start(waits, refusals_in)?;
+        let minutes = Arc::new(Minutes::new(config.transcripts.clone()));
         let shared = Arc::new(Shared {
             config: config.rooms.clone(),
             models: Arc::clone(models),
             plane,
             speaker,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State::new(Arc::clone(&minutes))),
             stories: Mutex::new(Stories::default()),
+            minutes,
             metrics: Metrics::default(),
             listener: std::sync::OnceLock::new(),
             engine: std::sync::OnceLock::new(),
@@ -132,7 +140,8 @@ impl Rooms {
     pub fn render_metrics(&self) -> Result<String, std::fmt::Error> {
         let (rooms, participants) = self.shared.state.lock().population();
         let media = self.shared.plane.stats();
-        self.shared.metrics.render(Now { media, rooms, participants })
+        let transcripts = self.shared.minutes.stats();
+        self.shared.metrics.render(Now { media, rooms, participants, transcripts })
     }
 }
 
@@ -432,6 +441,7 @@ impl crate::engine::Observer for EngineObserver {
         else {
             return;
         };
+        shared.keep_transcript(&room, &reference, transcript, (first, last));
         shared.emit(
             &room,
             EventKind::UtteranceTranscript {
@@ -454,6 +464,7 @@ impl crate::engine::Observer for EngineObserver {
     ) {
         let shared = &self.0;
         let Some((room, reference)) = shared.stories.lock().reference(utterance) else { return };
+        shared.keep_translation(&room, &reference, language, translation);
         shared.emit(
             &room,
             EventKind::UtteranceTranslation {

@@ -9,6 +9,7 @@ use signaling::house::{Caller, Feed, HouseError};
 use signaling::wire::{self, Event, EventKind, Participant, RoomKind};
 use tokio::sync::broadcast;
 
+use super::minutes::Minutes;
 use super::story::Targets;
 use crate::media::PeerId;
 
@@ -25,6 +26,7 @@ pub(super) struct State {
     next_key: u64,
     /// Events of every room.
     all: broadcast::Sender<Event>,
+    minutes: Arc<Minutes>,
 }
 
 impl Default for State {
@@ -34,6 +36,7 @@ impl Default for State {
             room_of: HashMap::new(),
             next_key: 0,
             all: broadcast::channel(EVENT_QUEUE).0,
+            minutes: Arc::default(),
         }
     }
 }
@@ -100,6 +103,11 @@ pub(super) struct RoomSpec {
 }
 
 impl State {
+    /// No rooms yet, whose minutes are kept there.
+    pub(super) fn new(minutes: Arc<Minutes>) -> Self {
+        Self { minutes, ..Self::default() }
+    }
+
     pub(super) fn create_room(&mut self, spec: RoomSpec) -> Result<wire::Room, HouseError> {
         if self.rooms.contains_key(&spec.name) {
             return Err(HouseError::RoomExists(spec.name));
@@ -125,6 +133,7 @@ impl State {
         };
         let shown = room.show();
         let (kind, languages) = (shown.kind, shown.languages.clone());
+        self.minutes.started(&shown);
         room.emit(EventKind::RoomStarted { kind, languages });
         self.rooms.insert(spec.name, room);
         Ok(shown)
@@ -134,6 +143,7 @@ impl State {
     pub(super) fn end_room(&mut self, name: &str, reason: &str) {
         if let Some(mut room) = self.rooms.remove(name) {
             room.emit(EventKind::RoomEnded { reason: reason.to_owned() });
+            self.minutes.ended(name);
         }
     }
 
