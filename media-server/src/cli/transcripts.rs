@@ -21,13 +21,14 @@ use super::ConfigArgs;
         dragoman transcripts list --room lobby\n  \
         dragoman transcripts export 12 --format vtt --language es --out lobby.es.vtt\n  \
         dragoman transcripts erase --room lobby\n\n\
-        A meeting is one life of a room: the name may be used again later. The file is the one \
-        that the configuration names, dragoman/transcripts.sqlite3 in $XDG_DATA_HOME or \
+        A meeting is one life of a room: the name may be used again later. The file is the one\n\
+        that the configuration names, dragoman/transcripts.sqlite3 in $XDG_DATA_HOME or\n\
         ~/.local/share by default."
 )]
 pub(super) struct TranscriptsArgs {
-    #[command(flatten)]
-    config: ConfigArgs,
+    /// Configuration file; `dragoman.toml` in the working folder is read when it exists
+    #[arg(long, env = "DRAGOMAN_CONFIG", global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// File that the transcripts are kept in [default: as the configuration says]
     #[arg(long, env = "DRAGOMAN_TRANSCRIPTS", global = true, value_name = "FILE")]
     transcripts: Option<OsString>,
@@ -73,7 +74,8 @@ enum TranscriptsCommand {
 }
 
 pub(super) fn run(args: &TranscriptsArgs) -> anyhow::Result<()> {
-    let mut config = args.config.read()?.transcripts;
+    let config = ConfigArgs { config: args.config.clone(), models: None, translators: None };
+    let mut config = config.read()?.transcripts;
     if let Some(file) = &args.transcripts {
         config.path = Some(file.into());
     }

@@ -89,6 +89,10 @@ class EventStream:
         """The story of one utterance, in the order it was told."""
         return [event for event in self.events if event.body.get("utterance") == utterance]
 
+    async def ended(self, *, timeout_s: float) -> None:
+        """Returns when the server, or its death, has ended the stream."""
+        await asyncio.wait_for(asyncio.shield(self._reader), timeout_s)
+
     async def close(self) -> None:
         self._reader.cancel()
         await self._socket.close()
