@@ -187,6 +187,8 @@ pub async fn run(options: CallOptions) -> Result<CallReport, CallError> {
         kind: RoomKind::Call,
         languages: vec![options.from.clone(), options.to.clone()],
         original_gain: Some(options.original_gain),
+        // A measurement is nobody's meeting.
+        keep_transcript: Some(false),
         ..CreateRoom::default()
     };
     let room = office.create_room(&request).await?.name;

@@ -19,6 +19,7 @@ use crate::media::MediaConfig;
 use crate::rooms::{HouseConfig, RoomsConfig};
 use crate::segmenter::SegmenterConfig;
 use crate::studio::StudioConfig;
+use crate::transcripts::TranscriptsConfig;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub turn: TurnConfig,
     /// What is told to other services.
     pub webhooks: WebhooksConfig,
+    /// Where and how long transcripts are kept.
+    pub transcripts: TranscriptsConfig,
 }
 
 /// The HTTP face.
@@ -257,7 +260,7 @@ impl Config {
         Ok(())
     }
 
-    /// What the house is opened with.
+    /// What the house is opened with; its transcripts are opened apart, by who serves.
     pub fn house(&self) -> HouseConfig {
         HouseConfig {
             rooms: self.rooms.clone(),
@@ -271,6 +274,7 @@ impl Config {
             },
             segmenter: self.segmenter.clone(),
             engine: self.engine.clone(),
+            transcripts: None,
         }
     }
 }

@@ -20,5 +20,6 @@ pub mod segmenter;
 pub mod speaker;
 pub mod studio;
 pub mod trace;
+pub mod transcripts;
 pub mod transport;
 pub mod word_error;

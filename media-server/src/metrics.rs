@@ -17,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use signaling::transcripts;
 use signaling::wire::Trace;
 
 use crate::media::Stats;
@@ -143,6 +144,8 @@ pub struct Now {
     pub rooms: usize,
     /// Participants whose media flows.
     pub participants: usize,
+    /// What became of the rows of transcripts.
+    pub transcripts: transcripts::Stats,
 }
 
 impl Collector for Now {
@@ -188,6 +191,16 @@ impl Collector for Now {
             ("ticks_skipped", "Ticks of 20 ms left out by late workers", media.ticks_skipped),
             ("notices_dropped", "Notices of media workers that were lost", media.notices_dropped),
             ("peers_failed", "Peers whose state machine failed", media.peers_failed),
+            (
+                "transcript_rows_kept",
+                "Transcripts and translations that were written to the file",
+                self.transcripts.kept,
+            ),
+            (
+                "transcript_rows_lost",
+                "Transcripts and translations that the file should have and has not",
+                self.transcripts.lost,
+            ),
         ];
         let face = &self.face;
         let asked = [
@@ -283,7 +296,8 @@ mod tests {
         counters.datagrams_in.add(7);
         counters.tick_lateness.record(Duration::from_millis(2));
         let media = Stats::of(&[&counters]);
-        let now = Now { media, face: Arc::default(), rooms: 3, participants: 5 };
+        let transcripts = transcripts::Stats { kept: 2, lost: 1 };
+        let now = Now { media, face: Arc::default(), rooms: 3, participants: 5, transcripts };
         let text = metrics.render(now).expect("a string takes everything");
         for line in [
             "dragoman_stage_seconds_sum{stage=\"transcribe\"} 0.3",
@@ -296,6 +310,8 @@ mod tests {
             "dragoman_webhooks_lost_total 0",
             "dragoman_hangover_hidden_ratio_sum 0.4",
             "dragoman_rooms 3",
+            "dragoman_transcript_rows_kept_total 2",
+            "dragoman_transcript_rows_lost_total 1",
             "dragoman_participants 5",
             "dragoman_tick_lateness_seconds_count 1",
             "dragoman_tick_lateness_seconds_bucket{le=\"+Inf\"} 1",

@@ -10,7 +10,8 @@
 //! - [`Serving`]: the loop that serves it, with or without TLS;
 //! - [`webhooks`]: what the operator's other services are told;
 //! - [`libretranslate`] and [`openai`]: other programs' interfaces over the same models, which they
-//!   reach through the trait of [`studio`].
+//!   reach through the trait of [`studio`];
+//! - [`transcripts`]: what was said, kept in a file.
 //!
 //! Every error leaves as `application/problem+json` (RFC 9457), except on those two.
 
@@ -80,6 +81,8 @@ pub mod studio;
 mod tls;
 #[cfg(feature = "server")]
 pub mod tokens;
+#[cfg(feature = "server")]
+pub mod transcripts;
 #[cfg(feature = "server")]
 mod turn;
 #[cfg(feature = "server")]

@@ -42,6 +42,7 @@ pub(crate) enum Kind {
     NoSuchPath,
     NoSuchRoom,
     NoSuchSession,
+    NoTranscript,
     NotAcceptable,
     NotReady,
     Overloaded,
@@ -123,6 +124,9 @@ impl Kind {
             Self::NoSuchRoom => (StatusCode::NOT_FOUND, "no-such-room", "There is no such room"),
             Self::NoSuchSession => {
                 (StatusCode::NOT_FOUND, "no-such-session", "There is no such session")
+            }
+            Self::NoTranscript => {
+                (StatusCode::NOT_FOUND, "no-transcript", "There is no transcript")
             }
             Self::NotAcceptable => (
                 StatusCode::NOT_ACCEPTABLE,

@@ -18,6 +18,7 @@ use crate::limits::{Limits, LimitsConfig};
 use crate::problem::{ApiError, Kind};
 use crate::revocation::Revocations;
 use crate::stats::Stats;
+use crate::transcripts::{self, Store};
 use crate::turn::{TurnConfig, TurnError};
 use crate::{
     development, events, middleware, participants, rooms, sessions, status, turn, whep, whip,
@@ -37,6 +38,7 @@ pub struct ApiConfig {
     trusted_proxies: Vec<Network>,
     origins: Origins,
     stats: Arc<Stats>,
+    pub(crate) transcripts: Option<Arc<Store>>,
 }
 
 impl ApiConfig {
@@ -78,6 +80,7 @@ impl ApiConfig {
             trusted_proxies: Vec::new(),
             origins: Origins::Any,
             stats: Arc::default(),
+            transcripts: None,
         })
     }
 
@@ -143,6 +146,13 @@ impl ApiConfig {
     #[must_use]
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.stats)
+    }
+
+    /// Where transcripts are kept and read from; nowhere by default.
+    #[must_use]
+    pub fn with_transcripts(mut self, store: Option<Arc<Store>>) -> Self {
+        self.transcripts = store;
+        self
     }
 
     /// The key that signs participant tokens, for [`crate::mint_token`].
@@ -222,6 +232,18 @@ fn api_router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
         .route(
             "/v1/rooms/{room}/events",
             with_options(get(events::events::<H>), "GET, HEAD, OPTIONS", None),
+        )
+        .route(
+            "/v1/rooms/{room}/transcript",
+            with_options(
+                get(transcripts::routes::show::<H>).delete(transcripts::routes::erase::<H>),
+                "GET, HEAD, DELETE, OPTIONS",
+                None,
+            ),
+        )
+        .route(
+            "/v1/rooms/{room}/meetings",
+            with_options(get(transcripts::routes::meetings::<H>), "GET, HEAD, OPTIONS", None),
         )
         .route(
             "/v1/languages",

@@ -1,6 +1,10 @@
 //! The JSON types of the API, as they stand on the wire. Times are milliseconds.
 
+mod transcripts;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::transcripts::{Meeting, Transcript, TranscriptLine};
 
 /// What kind of conversation a room holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

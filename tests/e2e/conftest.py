@@ -47,7 +47,8 @@ def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     """One server for the session, since loading its models takes a while."""
     log = tmp_path_factory.mktemp("server") / "dragoman.log"
     pytestconfig.stash[SERVER_LOG] = log
-    server = Server(log=log)
+    # As most servers run: what is said is kept.
+    server = Server(log=log, transcripts=log.with_name("transcripts.sqlite3"))
     # The clients' clock readings are worth only what the scheduler lets them be on two busy cores.
     # Not before the server runs, which would inherit it.
     with contextlib.suppress(PermissionError):

@@ -215,7 +215,7 @@ def test_a_corrupt_model_file_is_named_with_its_hashes_and_the_cure(tmp_path):
     result = subprocess.run(
         [
             *(str(program()), "serve", "--development", "--http", "127.0.0.1:0"),
-            *("--udp-bind", "127.0.0.1", "--udp-port", "0"),
+            *("--udp-bind", "127.0.0.1", "--udp-port", "0", "--transcripts", ""),
         ],
         env={**os.environ, "DRAGOMAN_MODELS": str(folder)},
         stdin=subprocess.DEVNULL,

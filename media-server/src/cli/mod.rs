@@ -8,6 +8,7 @@ mod self_check;
 mod serve;
 mod timeline;
 mod token;
+mod transcripts;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ enum Command {
     Models(models::ModelsArgs),
     /// Mint a participant's token without asking the server
     Token(token::TokenArgs),
+    /// List, export and erase the transcripts that a server keeps, while it runs or not
+    Transcripts(transcripts::TranscriptsArgs),
 }
 
 /// Options that every command with models shares.
@@ -102,6 +105,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::SelfCheck(args) => self_check::run(&args),
         Command::Models(args) => models::run(args).map(|()| ExitCode::SUCCESS),
         Command::Token(args) => token::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Transcripts(args) => transcripts::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
 

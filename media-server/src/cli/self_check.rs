@@ -98,7 +98,8 @@ pub(super) fn run(args: &SelfCheckArgs) -> anyhow::Result<ExitCode> {
     let models = Arc::new(Models::load(&config.models)?);
     runtime()?.block_on(async {
         let key = NamedKey::new(DEFAULT_NAME, ApiKey::generate_development())?;
-        let bound = Bound::open(&config, vec![key], true, &models).await?;
+        // Nobody's meeting: nothing is kept.
+        let bound = Bound::open(&config, vec![key], true, &models, None).await?;
         let (url, api_key) = (bound.url.clone(), bound.api_key.clone());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(bound.serve(async {

@@ -1,6 +1,7 @@
 //! `dragoman serve`: the API, the page and the media plane.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::future::IntoFuture as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -12,13 +13,14 @@ use clap::Args;
 use serde::Serialize;
 use signaling::key_ring::DEFAULT_NAME;
 use signaling::libretranslate::LibreTranslateFace;
+use signaling::transcripts::Store;
 use signaling::webhooks::Webhooks;
 use signaling::{ApiConfig, ApiKey, NamedKey, Serving, Tls};
 
 use super::{ConfigArgs, LogFormat, self_check, start_logging};
 use crate::config::Config;
 use crate::engine::Models;
-use crate::rooms::Rooms;
+use crate::rooms::{HouseConfig, Rooms};
 use crate::studio;
 
 /// Time that webhooks have to be delivered when the server ends.
@@ -59,6 +61,10 @@ pub(super) struct ServeArgs {
     /// invented and printed once if there is none
     #[arg(long, env = "DRAGOMAN_DEVELOPMENT")]
     development: bool,
+    /// File that transcripts are kept in; an empty one keeps none [default: in the user's data
+    /// folder]
+    #[arg(long, env = "DRAGOMAN_TRANSCRIPTS", value_name = "FILE")]
+    transcripts: Option<OsString>,
     /// Hold a call with oneself before serving, and print what was heard
     #[arg(long)]
     self_check: bool,
@@ -97,6 +103,9 @@ impl ServeArgs {
         if let Some(secret) = &self.webhook_secret {
             config.webhooks.secret = Some(secret.clone());
         }
+        if let Some(file) = &self.transcripts {
+            config.transcripts.path = Some(file.into());
+        }
         Ok(config)
     }
 }
@@ -127,6 +136,7 @@ impl Bound {
         keys: Vec<NamedKey>,
         development: bool,
         models: &Arc<Models>,
+        transcripts: Option<Arc<Store>>,
     ) -> anyhow::Result<Self> {
         let bind = config.http.bind;
         let listener = tokio::net::TcpListener::bind(bind)
@@ -135,7 +145,8 @@ impl Bound {
         let local = listener.local_addr().context("the HTTP socket has no address")?;
         let admin = super::admin::bind(config.admin.bind).await?;
         let admin_local = admin.local_addr().context("the admin socket has no address")?;
-        let house = Arc::new(Rooms::open(models, &config.house())?);
+        let house = HouseConfig { transcripts: transcripts.clone(), ..config.house() };
+        let house = Arc::new(Rooms::open(models, &house)?);
         let studio = Arc::new(
             studio::House::open(
                 Arc::clone(models),
@@ -154,7 +165,8 @@ impl Bound {
             .with_limits(http.limits)
             .with_trusted_proxies(http.trusted_proxies.clone())
             .with_origins(&http.cors_origins)
-            .map_err(|detail| anyhow::anyhow!("http.cors_origins: {detail}"))?;
+            .map_err(|detail| anyhow::anyhow!("http.cors_origins: {detail}"))?
+            .with_transcripts(transcripts);
         let tls = http.tls.clone().map(Tls::load).transpose().context("[http.tls]")?;
         let webhooks = Webhooks::start(&house, &config.webhooks, &api.stats())?;
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -258,10 +270,12 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     if args.self_check && config.http.tls.is_some() {
         anyhow::bail!("--self-check calls over plain HTTP: leave it out, or [http.tls]");
     }
+    // Before the models, which take a while: what is wrong here is told at once.
+    let transcripts = config.transcripts.open()?;
     let models = Arc::new(Models::load(&config.models)?);
     let limit = Duration::from_secs(config.http.shutdown_grace_s) + END_GRACE;
     runtime()?.block_on(async {
-        let bound = Bound::open(&config, keys, args.development, &models).await?;
+        let bound = Bound::open(&config, keys, args.development, &models, transcripts).await?;
         let ready = Ready::of(&bound, invented);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(bound.serve(async move {

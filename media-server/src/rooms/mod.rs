@@ -16,6 +16,7 @@ mod create;
 mod events;
 mod house;
 mod membership;
+mod minutes;
 #[cfg(test)]
 mod model_calls_tests;
 mod observer;
@@ -36,8 +37,10 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use signaling::Stats as FaceStats;
+use signaling::transcripts::Store;
 
 pub use self::config::{BargeIn, Overlap, RoomsConfig};
+use self::minutes::Minutes;
 use self::observer::EngineObserver;
 use self::preparer::Preparer;
 use self::sink::ListenerSink;
@@ -64,6 +67,8 @@ pub struct HouseConfig {
     pub segmenter: SegmenterConfig,
     /// Thread budgets and deadlines of the engine.
     pub engine: EngineConfig,
+    /// Where transcripts are kept; nowhere when missing.
+    pub transcripts: Option<Arc<Store>>,
 }
 
 /// Why the house could not open.
@@ -94,6 +99,7 @@ pub(crate) struct Shared {
     speaker: Speaker,
     state: Mutex<State>,
     stories: Mutex<Stories>,
+    minutes: Arc<Minutes>,
     metrics: Metrics,
     listener: OnceLock<Listener>,
     engine: OnceLock<Weak<Engine>>,
@@ -120,13 +126,15 @@ impl Rooms {
             catch_up_speed: config.rooms.catch_up_speed,
         };
         let speaker = Speaker::start(waits, spoken_in)?;
+        let minutes = Arc::new(Minutes::new(config.transcripts.clone()));
         let shared = Arc::new(Shared {
             config: config.rooms.clone(),
             models: Arc::clone(models),
             plane,
             speaker,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State::new(Arc::clone(&minutes))),
             stories: Mutex::new(Stories::default()),
+            minutes,
             metrics: Metrics::default(),
             listener: OnceLock::new(),
             engine: OnceLock::new(),
@@ -160,6 +168,7 @@ impl Rooms {
     pub fn render_metrics(&self, face: &Arc<FaceStats>) -> Result<String, std::fmt::Error> {
         let (rooms, participants) = self.shared.state.lock().population();
         let (media, face) = (self.shared.plane.stats(), Arc::clone(face));
-        self.shared.metrics.render(Now { media, face, rooms, participants })
+        let transcripts = self.shared.minutes.stats();
+        self.shared.metrics.render(Now { media, face, rooms, participants, transcripts })
     }
 }

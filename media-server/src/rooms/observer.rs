@@ -39,6 +39,7 @@ impl Observer for EngineObserver {
         else {
             return;
         };
+        shared.keep_transcript(&room, &reference, transcript, (first, last));
         shared.emit(
             &room,
             EventKind::UtteranceTranscript {
@@ -62,6 +63,7 @@ impl Observer for EngineObserver {
         let shared = &self.0;
         shared.metrics.worked("translate");
         let Some((room, reference)) = shared.stories.lock().reference(utterance) else { return };
+        shared.keep_translation(&room, &reference, language, translation);
         shared.emit(
             &room,
             EventKind::UtteranceTranslation {

@@ -1,6 +1,7 @@
 //! All rooms, and which peer is in which: pure bookkeeping, no I/O. Instants are arguments.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use inference::Language;
@@ -11,6 +12,7 @@ use tokio::sync::broadcast;
 use super::conference::{BoothSpec, Conference};
 use super::events::{EVENT_QUEUE, Events};
 use super::membership::Member;
+use super::minutes::Minutes;
 use super::orders::Order;
 use super::room::RoomState;
 use crate::media::{ChannelId, PeerId};
@@ -23,6 +25,7 @@ pub(super) struct State {
     next_channel: u64,
     /// Events of every room.
     all: broadcast::Sender<Event>,
+    minutes: Arc<Minutes>,
 }
 
 impl Default for State {
@@ -33,6 +36,7 @@ impl Default for State {
             next_key: 0,
             next_channel: 0,
             all: broadcast::channel(EVENT_QUEUE).0,
+            minutes: Arc::default(),
         }
     }
 }
@@ -67,6 +71,11 @@ pub(super) struct Ended {
 }
 
 impl State {
+    /// No rooms yet, whose minutes are kept there.
+    pub(super) fn new(minutes: Arc<Minutes>) -> Self {
+        Self { minutes, ..Self::default() }
+    }
+
     pub(super) fn create_room(
         &mut self,
         mut spec: RoomSpec,
@@ -87,6 +96,7 @@ impl State {
         let mut room = RoomState::new(self.next_key, spec, conference, events, now);
         let shown = room.show();
         let (kind, languages) = (shown.kind, shown.languages.clone());
+        self.minutes.started(&shown);
         room.events.emit(EventKind::RoomStarted { kind, languages });
         self.rooms.insert(name, room);
         Ok(shown)
@@ -101,6 +111,7 @@ impl State {
             room.remove(*peer, "room_ended", now);
         }
         room.events.emit(EventKind::RoomEnded { reason: reason.to_owned() });
+        self.minutes.ended(name);
         Some(Ended { key: room.key, peers, orders: room.settle() })
     }
 

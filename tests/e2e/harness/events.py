@@ -94,6 +94,10 @@ class EventStream:
         await self._reader
         return self._socket.close_code
 
+    async def ended(self, *, timeout_s: float) -> None:
+        """Returns when the server, or its death, has ended the stream."""
+        await asyncio.wait_for(asyncio.shield(self._reader), timeout_s)
+
     async def close(self) -> None:
         self._reader.cancel()
         await self._socket.close()

@@ -39,14 +39,18 @@ def end_with_parent() -> None:
 
 
 class Server:
-    """A running `dragoman serve` in development mode on ports of its own choice."""
+    """A running `dragoman serve` in development mode on ports of its own choice. It keeps no
+    transcripts unless it is given a file for them."""
 
-    def __init__(self, *arguments: str, log: Path | None = None) -> None:
+    def __init__(
+        self, *arguments: str, log: Path | None = None, transcripts: Path | None = None
+    ) -> None:
         command = [
             str(program()),
             *("serve", "--development", "--ready-json"),
             *("--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
             *("--udp-bind", "127.0.0.1", "--udp-port", "0", "--announce", "127.0.0.1"),
+            *("--transcripts", str(transcripts or "")),
             *arguments,
         ]
         self._log_path = log
@@ -133,6 +137,13 @@ class Server:
             if self._log_file:
                 self._log_file.close()
         return code
+
+    def kill(self) -> None:
+        """Ends it as nothing else could: it gets to do nothing more."""
+        self._process.kill()
+        self._process.wait(STOP_TIMEOUT_S)
+        if self._log_file:
+            self._log_file.close()
 
 
 class Session:
