@@ -101,6 +101,19 @@ pub(crate) async fn guard(
     response
 }
 
+/// The access log alone, for a listener whose limits and headers are another program's.
+pub(crate) async fn log(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
+    tracing::info!(target: "access", %method, route, status, elapsed_ms);
+    response
+}
+
 /// What answers of the API may do in a browser, and what a page may unless it says otherwise.
 const SECURITY: [(HeaderName, &str); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::middleware;
+use crate::{guard, middleware};
 use crate::studio::Studio;
 use answers::Refusal;
 use fields::Fields;
@@ -134,7 +134,7 @@ pub fn router<S: Studio>(studio: Arc<S>, config: LibreTranslateFace) -> Router {
         .fallback(async || answers::not_found())
         .with_state(face)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(middleware::log))
+        .layer(from_fn(guard::log))
 }
 
 /// Serves the face until `shutdown` resolves.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{Method, Uri};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
@@ -77,8 +77,6 @@ pub fn router<S: Studio>(studio: Arc<S>, config: ApiConfig) -> Router {
         .route("/v1/models/{model}", guarded(get(model::<S>), reading))
         .with_state(face)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(middleware::allow_origins))
-        .layer(from_fn(middleware::log))
 }
 
 /// The server's key or an admin token; a participant's token opens rooms and not the models.
@@ -88,6 +86,9 @@ async fn authorize<S: Studio>(
     next: Next,
 ) -> Response {
     let access = Access::from_headers(request.headers(), &face.config);
+    if let Ok(access) = &access {
+        access.note(request.extensions());
+    }
     let allowed = match access {
         Ok(access) if access.require_admin().is_ok() => Ok(()),
         Ok(_) => Err(ApiError::new(
