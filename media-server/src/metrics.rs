@@ -246,6 +246,8 @@ mod tests {
         metrics.outcome("no_speech");
         let counters = Counters::default();
         counters.datagrams_in.add(7);
+        counters.encodes.add(1);
+        counters.forwarded.add(100);
         counters.tick_lateness.record(Duration::from_millis(2));
         let now = Now { media: Stats::of(&[&counters]), rooms: 3, participants: 5 };
         let text = metrics.render(now).expect("a string takes everything");
@@ -256,6 +258,8 @@ mod tests {
             "dragoman_utterances_total{outcome=\"spoken\"} 1",
             "dragoman_utterances_total{outcome=\"no_speech\"} 1",
             "dragoman_datagrams_in_total 7",
+            "dragoman_media_encodes_total 1",
+            "dragoman_media_forwarded_total 100",
             "dragoman_hangover_hidden_ratio_sum 0.4",
             "dragoman_rooms 3",
             "dragoman_participants 5",

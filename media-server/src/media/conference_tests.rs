@@ -307,10 +307,10 @@ fn switching_programmes_leaves_no_hole_in_sequence_or_time() {
     let mut world = World::new();
     let anna = world.on_floor(1, 500.0);
     let listener = world.listener(100, channel(0.0), false);
-    world.say(90);
+    world.say(100);
     let programmes = [Programme::Floor, channel(0.4), channel(0.0), Programme::Floor, channel(1.0)];
     for programme in programmes {
-        world.run(17, &[anna]);
+        world.run(15, &[anna]);
         world.tune(listener, programme);
         let switched = world.tick;
         world.run(1, &[anna]);
@@ -318,7 +318,7 @@ fn switching_programmes_leaves_no_hole_in_sequence_or_time() {
         let is_mix_after_mix = programme == channel(0.0);
         assert_eq!(first.marker, !is_mix_after_mix, "{programme:?}");
     }
-    world.run(17, &[anna]);
+    world.run(15, &[anna]);
     assert_continuous(world.got(listener));
     assert!(world.level(listener, Track::Interpretation, 2_000.0) > 0.3);
     let told: Vec<Progress> = world.listeners[&listener].told.iter().map(|told| told.2).collect();
