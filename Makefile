@@ -24,7 +24,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^## / { printf "\n%s\n", substr($$0, 4) } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^## / { printf "\n%s\n", substr($$0, 4) } /^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## Use
 
@@ -98,6 +98,11 @@ bench-lag: models ## Lag of whole calls, and the recogniser beside faster-whispe
 .PHONY: bench-tick
 bench-tick: models ## How late the 20 ms ticks are while models compute, with and without real time
 	@scripts/bench-tick.sh "$(DRAGOMAN)" $(ARGS)
+
+.PHONY: bench-listeners
+bench-listeners: page ## CPU of a media worker for 100 listeners: encoded once, for each, passed on
+	cargo build $(CARGO_ARGS) --example listeners
+	@scripts/bench-listeners.sh "$(CARGO_TARGET_DIR)/release/examples/listeners" $(ARGS)
 
 .PHONY: quality
 quality: models ## Word error rates and chrF on recordings in five languages

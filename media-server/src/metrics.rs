@@ -294,6 +294,8 @@ mod tests {
         metrics.worked("translate");
         let counters = Counters::default();
         counters.datagrams_in.add(7);
+        counters.encodes.add(1);
+        counters.forwarded.add(100);
         counters.tick_lateness.record(Duration::from_millis(2));
         let media = Stats::of(&[&counters]);
         let transcripts = transcripts::Stats { kept: 2, lost: 1 };
@@ -308,6 +310,8 @@ mod tests {
             "dragoman_stage_utterances_total{stage=\"translate\"} 1",
             "dragoman_datagrams_in_total 7",
             "dragoman_webhooks_lost_total 0",
+            "dragoman_media_encodes_total 1",
+            "dragoman_media_forwarded_total 100",
             "dragoman_hangover_hidden_ratio_sum 0.4",
             "dragoman_rooms 3",
             "dragoman_transcript_rows_kept_total 2",

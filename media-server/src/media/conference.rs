@@ -17,6 +17,7 @@ use super::{ChannelId, GainStep, PeerId, Programme};
 use crate::transport::TransportError;
 
 /// What one track of a listener carries in one tick.
+#[derive(Clone, Copy)]
 pub enum Feed<'a> {
     /// A packet that was made for all who hear the same.
     Shared {
@@ -39,6 +40,7 @@ enum Place {
 }
 
 /// What [`Feed`] is made from, before it is made.
+#[derive(Clone, Copy)]
 enum Origin<'a> {
     Shared(Place),
     PassedOn(&'a Source),

@@ -1,246 +1,13 @@
-//! Conferences in virtual time: real encoders, and listeners without a network.
-
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-use ringbuf::traits::Producer as _;
+//! What is encoded, passed on and numbered in conferences, tick by tick.
 
 use super::*;
-use crate::media::codec::{Decoder, Encoder, MAX_PACKET_BYTES};
-use crate::media::frames::{HeardReader, PlayoutFrame, PlayoutWriter, heard_ring, playout_ring};
-use crate::media::outbound::{Outbound, Tuned};
-use crate::transport::{RtpIn, Track};
+use crate::media::mixer::DUCKED;
+use crate::transport::Track;
 
-const SPANISH: ChannelId = ChannelId(1);
-const TICK: Duration = Duration::from_millis(20);
-const SILENCE: [f32; PLAYOUT_SAMPLES] = [0.0; PLAYOUT_SAMPLES];
+#[path = "conference_world.rs"]
+mod world;
 
-/// A packet that a listener got.
-#[derive(Clone, Debug)]
-struct Got {
-    tick: u64,
-    sequence: u16,
-    timestamp: u32,
-    marker: bool,
-    payload: Vec<u8>,
-}
-
-struct Speaker {
-    inbound: Inbound,
-    _heard: HeardReader,
-    encoder: Encoder,
-    hertz: f32,
-    sequence: u16,
-    sent: Vec<Vec<u8>>,
-    original: Option<[f32; PLAYOUT_SAMPLES]>,
-}
-
-struct Listener {
-    outbound: Outbound,
-    /// By track.
-    got: [Vec<Got>; 2],
-    told: Vec<(u64, Option<u32>, Progress)>,
-}
-
-/// A conference, its speakers and its listeners.
-struct World {
-    start: Instant,
-    tick: u64,
-    conference: Conference,
-    counters: Counters,
-    speakers: HashMap<PeerId, Speaker>,
-    listeners: HashMap<PeerId, Listener>,
-    ring: PlayoutWriter,
-    said: u64,
-}
-
-impl World {
-    fn new() -> Self {
-        let (ring, reader) = playout_ring(100);
-        let mut conference = Conference::new().unwrap();
-        conference.open(Box::new(Channel::new(SPANISH, reader).unwrap()));
-        Self {
-            start: Instant::now(),
-            tick: 0,
-            conference,
-            counters: Counters::default(),
-            speakers: HashMap::new(),
-            listeners: HashMap::new(),
-            ring,
-            said: 0,
-        }
-    }
-
-    /// Lets somebody come in who says a tone when they speak.
-    fn speaker(&mut self, id: u64, hertz: f32) -> PeerId {
-        let (writer, heard) = heard_ring(10_000);
-        let speaker = Speaker {
-            inbound: Inbound::new(writer).unwrap(),
-            _heard: heard,
-            encoder: Encoder::new().unwrap(),
-            hertz,
-            sequence: 65_500,
-            sent: Vec::new(),
-            original: None,
-        };
-        self.speakers.insert(PeerId(id), speaker);
-        PeerId(id)
-    }
-
-    fn on_floor(&mut self, id: u64, hertz: f32) -> PeerId {
-        let id = self.speaker(id, hertz);
-        self.conference.set_on_floor(id, true);
-        id
-    }
-
-    fn listener(&mut self, id: u64, programme: Programme, has_originals: bool) -> PeerId {
-        let (_, reader) = playout_ring(1);
-        let mut outbound = Outbound::new(reader, has_originals).unwrap();
-        outbound.tune(Tuned { room: 7, programme });
-        let listener = Listener { outbound, got: [Vec::new(), Vec::new()], told: Vec::new() };
-        self.listeners.insert(PeerId(id), listener);
-        PeerId(id)
-    }
-
-    fn tune(&mut self, id: PeerId, programme: Programme) {
-        self.listeners.get_mut(&id).unwrap().outbound.tune(Tuned { room: 7, programme });
-    }
-
-    /// Puts an utterance of `frames` frames of a 2 kHz tone into the channel.
-    fn say(&mut self, frames: usize) {
-        self.said += 1;
-        for frame in 0..frames {
-            let samples = sine(2_000.0, frame as u64);
-            let frame = PlayoutFrame { utterance: self.said, last: frame + 1 == frames, samples };
-            assert!(self.ring.try_push(frame).is_ok());
-        }
-    }
-
-    /// `ticks` ticks in which these speakers speak and the others send silence. Every packet whose
-    /// number is a multiple of `lossy` gets lost, unless that is 0.
-    fn run_with_loss(&mut self, ticks: u64, speaking: &[PeerId], lossy: u16) {
-        for _ in 0..ticks {
-            let now = self.start + TICK * u32::try_from(self.tick).unwrap();
-            for (id, speaker) in &mut self.speakers {
-                let is_speaking = speaking.contains(id);
-                let frame = if is_speaking { sine(speaker.hertz, self.tick) } else { SILENCE };
-                let mut packet = [0; MAX_PACKET_BYTES];
-                let length = speaker.encoder.encode(&frame, &mut packet).unwrap();
-                speaker.sent.push(packet[..length].to_vec());
-                speaker.sequence = speaker.sequence.wrapping_add(1);
-                let packet = RtpIn {
-                    arrived: now,
-                    sequence: speaker.sequence,
-                    timestamp: 7_000 + u32::try_from(self.tick).unwrap() * 960,
-                    payload: Bytes::copy_from_slice(&packet[..length]),
-                };
-                if lossy == 0 || speaker.sequence % lossy != 0 {
-                    speaker.inbound.packet(packet, &self.counters);
-                }
-                speaker.inbound.tick(now, &self.counters);
-                let mut block = SILENCE;
-                let is_sounding = speaker.inbound.pull_original(now, &mut block);
-                speaker.original = is_sounding.then_some(block);
-            }
-            let (speakers, counters) = (&self.speakers, &self.counters);
-            let original = |id| speakers.get(&id).and_then(|speaker| speaker.original.as_ref());
-            self.conference.hear(|id| speakers.get(&id).map(|speaker| &speaker.inbound));
-            for (id, listener) in &self.listeners {
-                let outbound = &listener.outbound;
-                let programme = outbound.tuned().unwrap().programme;
-                self.conference.want(*id, programme, outbound.has_originals(), true);
-            }
-            self.conference.make(original, counters);
-            let (tick, conference) = (self.tick, &self.conference);
-            for (id, Listener { outbound, got, told }) in &mut self.listeners {
-                let send = |track: Track, packet: crate::transport::RtpOut<'_>| {
-                    got[track as usize].push(Got {
-                        tick,
-                        sequence: packet.sequence,
-                        timestamp: packet.timestamp,
-                        marker: packet.marker,
-                        payload: packet.payload.to_vec(),
-                    });
-                    Ok(())
-                };
-                let (first, progress) =
-                    outbound.tick_tuned(tick, *id, conference, original, counters, send).unwrap();
-                if progress != Progress::default() {
-                    told.push((tick, first, progress));
-                }
-            }
-            self.tick += 1;
-        }
-    }
-
-    fn run(&mut self, ticks: u64, speaking: &[PeerId]) {
-        self.run_with_loss(ticks, speaking, 0);
-    }
-
-    fn encodes(&self) -> u64 {
-        self.counters.encodes.get()
-    }
-
-    fn forwarded(&self) -> u64 {
-        self.counters.forwarded.get()
-    }
-
-    fn got(&self, id: PeerId) -> &[Got] {
-        &self.listeners[&id].got[0]
-    }
-
-    /// Payloads of what a listener got on a track since a tick.
-    fn payloads(&self, id: PeerId, track: Track, since: u64) -> Vec<&[u8]> {
-        let got = self.listeners[&id].got[track as usize].iter();
-        got.filter(|packet| packet.tick >= since).map(|packet| packet.payload.as_slice()).collect()
-    }
-
-    /// How loud a tone is at the end of what a listener got on a track.
-    fn level(&self, id: PeerId, track: Track, hertz: f32) -> f32 {
-        let mut decoder = Decoder::new().unwrap();
-        let mut samples = Vec::new();
-        for packet in &self.listeners[&id].got[track as usize] {
-            decoder.decode(&packet.payload, &mut samples).unwrap();
-        }
-        amplitude(hertz, &samples[samples.len() - 10 * PLAYOUT_SAMPLES..])
-    }
-}
-
-fn sine(hertz: f32, tick: u64) -> [f32; PLAYOUT_SAMPLES] {
-    std::array::from_fn(|n| {
-        let at = (tick * PLAYOUT_SAMPLES as u64 + n as u64) as f64;
-        0.4 * (at * std::f64::consts::TAU * f64::from(hertz) / 48_000.0).sin() as f32
-    })
-}
-
-fn amplitude(hertz: f32, samples: &[f32]) -> f32 {
-    let step = std::f32::consts::TAU * hertz / 48_000.0;
-    let (re, im) = samples.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, sample)| {
-        let at = n as f32 * step;
-        (re + sample * at.cos(), im + sample * at.sin())
-    });
-    2.0 * f32::hypot(re, im) / samples.len() as f32
-}
-
-fn channel(gain: f32) -> Programme {
-    Programme::Channel { channel: SPANISH, original: GainStep::nearest(gain) }
-}
-
-/// Sequence numbers without a hole, and a clock that goes on at the pace of the ticks.
-fn assert_continuous(got: &[Got]) {
-    for pair in got.windows(2) {
-        let (before, after) = (&pair[0], &pair[1]);
-        assert_eq!(after.sequence, before.sequence.wrapping_add(1), "at tick {}", after.tick);
-        let advance = after.timestamp.wrapping_sub(before.timestamp).cast_signed();
-        assert!(advance >= 960, "{advance} at tick {}", after.tick);
-    }
-    let (first, last) = (got.first().unwrap(), got.last().unwrap());
-    let passed = i64::from(last.timestamp.wrapping_sub(first.timestamp).cast_signed());
-    let ticks = i64::try_from(last.tick - first.tick).unwrap();
-    let drift = passed - ticks * 960;
-    assert!(drift.abs() <= 4 * 960, "{drift} samples away from the clock");
-}
+use world::{Got, SPANISH, World, assert_continuous, channel};
 
 #[test]
 fn a_hundred_listeners_of_a_channel_share_one_encoding_and_each_has_numbers_of_their_own() {
@@ -283,7 +50,7 @@ fn each_step_of_gain_that_somebody_hears_is_encoded_once_and_no_other() {
     assert_eq!(world.encodes() - before, 150);
     let level = |listener, hertz| world.level(listener, Track::Interpretation, hertz);
     assert!(level(bare, 500.0) < 0.01 && level(bare, 2_000.0) > 0.35);
-    let ducked = 0.4 * crate::media::mixer::DUCKED;
+    let ducked = 0.4 * DUCKED;
     assert!((level(quiet, 500.0) - 0.2 * ducked).abs() < 0.01, "{}", level(quiet, 500.0));
     for listener in loud {
         assert!((level(listener, 500.0) - ducked).abs() < 0.03, "{}", level(listener, 500.0));
@@ -307,10 +74,10 @@ fn switching_programmes_leaves_no_hole_in_sequence_or_time() {
     let mut world = World::new();
     let anna = world.on_floor(1, 500.0);
     let listener = world.listener(100, channel(0.0), false);
-    world.say(90);
+    world.say(100);
     let programmes = [Programme::Floor, channel(0.4), channel(0.0), Programme::Floor, channel(1.0)];
     for programme in programmes {
-        world.run(17, &[anna]);
+        world.run(15, &[anna]);
         world.tune(listener, programme);
         let switched = world.tick;
         world.run(1, &[anna]);
@@ -318,7 +85,7 @@ fn switching_programmes_leaves_no_hole_in_sequence_or_time() {
         let is_mix_after_mix = programme == channel(0.0);
         assert_eq!(first.marker, !is_mix_after_mix, "{programme:?}");
     }
-    world.run(17, &[anna]);
+    world.run(15, &[anna]);
     assert_continuous(world.got(listener));
     assert!(world.level(listener, Track::Interpretation, 2_000.0) > 0.3);
     let told: Vec<Progress> = world.listeners[&listener].told.iter().map(|told| told.2).collect();
@@ -489,7 +256,7 @@ fn a_human_interpreter_takes_a_channel_over_and_gives_it_back() {
         |world: &World, listener, hertz| world.level(listener, Track::Interpretation, hertz);
     assert!(level(&world, bare, 2_000.0) < 0.01 && level(&world, bare, 500.0) < 0.01);
     assert!(level(&world, over, 3_000.0) > 0.35 && level(&world, over, 2_000.0) < 0.01);
-    let ducked = 0.4 * 0.4 * crate::media::mixer::DUCKED;
+    let ducked = 0.4 * 0.4 * DUCKED;
     assert!((level(&world, over, 500.0) - ducked).abs() < 0.01);
     assert!(level(&world, human, 3_000.0) < 0.01, "interpreters do not hear themselves");
     let told: Vec<Progress> = world.listeners[&bare].told.iter().map(|told| told.2).collect();

@@ -133,16 +133,14 @@ impl Floor {
         original: impl Fn(PeerId) -> Option<&'a [f32; PLAYOUT_SAMPLES]>,
         counters: &Counters,
     ) -> Result<(), TransportError> {
-        let voice = Voice { is_first: self.begins(), ..Voice::default() };
-        let mix = Mix { voice, floor: &self.heard, gain: 1.0, ..Mix::default() };
+        let mix = mix_of(&self.heard, self.was_heard);
         self.track.tick_mix(&mix, None, original, counters)
     }
 
     /// The mix for a listener who must not hear themselves; they leave themselves out.
     #[must_use]
     pub fn mix(&self) -> Mix<'_> {
-        let voice = Voice { is_first: self.begins(), ..Voice::default() };
-        Mix { voice, floor: &self.heard, gain: 1.0, ..Mix::default() }
+        mix_of(&self.heard, self.was_heard)
     }
 
     /// Who is heard.
@@ -163,8 +161,9 @@ impl Floor {
     pub fn packet(&self) -> (&[u8], bool) {
         self.track.packet()
     }
+}
 
-    fn begins(&self) -> bool {
-        !self.was_heard && !self.heard.is_empty()
-    }
+fn mix_of(heard: &[PeerId], was_heard: bool) -> Mix<'_> {
+    let voice = Voice { is_first: !was_heard && !heard.is_empty(), ..Voice::default() };
+    Mix { voice, floor: heard, gain: 1.0, ..Mix::default() }
 }

@@ -93,13 +93,12 @@ impl Inbound {
             arrived,
             payload: packet.payload,
         };
-        let samples = codec::packet_samples(&packet.payload);
-        let has_credit = self.credit > 0;
-        if let Some(samples) = samples.and_then(|samples| u32::try_from(samples).ok())
-            && has_credit
+        if let Some(samples) = codec::packet_samples(&packet.payload)
+            && self.credit > 0
             && self.reorder.is_new(packet.sequence)
         {
             self.credit -= 1;
+            let samples = u32::try_from(samples).expect("a packet lasts 120 ms at most");
             self.arriving.push(Arrival { sequence, timestamp, samples, payload: &packet.payload });
         }
         match self.reorder.push(packet) {

@@ -4,7 +4,6 @@
 //! that thinks about time is below it and gets the instant as an argument.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,11 +15,12 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::command::Command;
-use super::conference::Conference;
+use super::conferences::Conferences;
 use super::demux::Demux;
 use super::originals::Originals;
 use super::outbound::Tuned;
 use super::peer::{Peer, PeerOutput, Sent};
+use super::socket::Socket;
 use super::stats::Counters;
 use super::{CloseReason, Notice, PeerId};
 use crate::priority::{self, Advice, Watch};
@@ -50,8 +50,7 @@ pub struct Worker {
     timers: HashMap<PeerId, Instant>,
     demux: Demux,
     originals: Originals,
-    /// By room.
-    conferences: HashMap<u64, Conference>,
+    conferences: Conferences,
     /// Peers of the tick in progress; kept for its memory.
     order: Vec<PeerId>,
     started: Instant,
@@ -80,7 +79,7 @@ impl Worker {
             timers: HashMap::new(),
             demux: Demux::default(),
             originals: Originals::default(),
-            conferences: HashMap::new(),
+            conferences: Conferences::default(),
             order: Vec::new(),
             started: Instant::now(),
             watch: None,
@@ -150,18 +149,18 @@ impl Worker {
                 }
                 Ok(Command::Tune { listener, tuned }) => self.tune(listener, tuned),
                 Ok(Command::OpenChannel { room, channel }) => {
-                    self.in_conference(room, |conference| conference.open(channel));
+                    self.conferences.with(room, |conference| conference.open(channel));
                 }
                 Ok(Command::CloseChannel { room, channel }) => {
-                    self.in_conference(room, |conference| conference.close(channel));
+                    self.conferences.with(room, |conference| conference.close(channel));
                 }
                 Ok(Command::SetOnFloor { room, source, on_floor }) => {
-                    self.in_conference(room, |conference| {
+                    self.conferences.with(room, |conference| {
                         conference.set_on_floor(source, on_floor);
                     });
                 }
                 Ok(Command::SetInterpreter { room, channel, source }) => {
-                    self.in_conference(room, |conference| {
+                    self.conferences.with(room, |conference| {
                         conference.set_interpreter(channel, source);
                     });
                 }
@@ -174,23 +173,7 @@ impl Worker {
     fn tune(&mut self, listener: PeerId, tuned: Tuned) {
         if let Some(outbound) = self.peers.get_mut(&listener).and_then(Peer::outbound) {
             outbound.tune(tuned);
-            self.in_conference(tuned.room, |_| ());
-        }
-    }
-
-    /// Does something with the conference of a room, which begins when it is first spoken of.
-    fn in_conference(&mut self, room: u64, act: impl FnOnce(&mut Conference)) {
-        if let Entry::Vacant(vacant) = self.conferences.entry(room) {
-            match Conference::new() {
-                Ok(conference) => drop(vacant.insert(conference)),
-                Err(error) => {
-                    tracing::error!(room, %error, "no conference");
-                    return;
-                }
-            }
-        }
-        if let Some(conference) = self.conferences.get_mut(&room) {
-            act(conference);
+            self.conferences.with(tuned.room, |_| ());
         }
     }
 
@@ -286,8 +269,8 @@ impl Worker {
                 self.remove_panicked(id);
             }
         }
-        self.confer(&originals);
-        let conferences = std::mem::take(&mut self.conferences);
+        let mut conferences = std::mem::take(&mut self.conferences);
+        conferences.tick(&self.peers, &originals, &self.counters);
         for index in 0..self.order.len() {
             let id = self.order[index];
             let counters = Arc::clone(&self.counters);
@@ -296,7 +279,7 @@ impl Worker {
                 let original = |source| originals.get(source);
                 outcome = match peer.tuned() {
                     None => peer.speak_to(now, tick, original, &counters),
-                    Some(tuned) => match conferences.get(&tuned.room) {
+                    Some(tuned) => match conferences.get(tuned.room) {
                         Some(conference) => {
                             peer.speak_to_tuned(now, tick, conference, original, &counters)
                         }
@@ -316,29 +299,9 @@ impl Worker {
         self.originals = originals;
         self.conferences = conferences;
         if self.peers.len() < self.order.len() {
-            for conference in self.conferences.values_mut() {
-                let is_gone = |id: &&PeerId| !self.peers.contains_key(*id);
-                self.order.iter().filter(is_gone).for_each(|id| conference.forget(*id));
-            }
+            let is_gone = |id: &&PeerId| !self.peers.contains_key(*id);
+            self.order.iter().filter(is_gone).for_each(|id| self.conferences.forget(*id));
         }
-    }
-
-    /// Makes what the listeners of conferences share in this tick.
-    fn confer(&mut self, originals: &Originals) {
-        let (peers, counters) = (&self.peers, &self.counters);
-        for conference in self.conferences.values_mut() {
-            conference.hear(|id| peers.get(&id).and_then(Peer::inbound));
-        }
-        for (id, peer) in peers {
-            let Some(Tuned { room, programme }) = peer.tuned() else { continue };
-            if let Some(conference) = self.conferences.get_mut(&room) {
-                conference.want(*id, programme, peer.has_originals(), peer.is_connected());
-            }
-        }
-        for conference in self.conferences.values_mut() {
-            conference.make(|source| originals.get(source), counters);
-        }
-        self.conferences.retain(|_, conference| !conference.is_over());
     }
 
     fn tell_progress(&self, peer: PeerId, sent: Sent) {
@@ -426,9 +389,7 @@ impl Worker {
         self.demux.remove(id);
         self.timers.remove(&id);
         self.peers.remove(&id);
-        for conference in self.conferences.values_mut() {
-            conference.forget(id);
-        }
+        self.conferences.forget(id);
         self.counters.peers.store(self.peers.len() as u64, Ordering::Relaxed);
         if reason == CloseReason::Failed {
             self.counters.peers_failed.add(1);
@@ -495,33 +456,6 @@ impl Worker {
                 }
                 self.counters.real_time.store(0, Ordering::Relaxed);
             }
-        }
-    }
-}
-
-/// The worker's port.
-struct Socket {
-    udp: UdpSocket,
-    is_v6: bool,
-}
-
-impl Socket {
-    fn new(udp: UdpSocket) -> Self {
-        let is_v6 = udp.local_addr().is_ok_and(|local| local.is_ipv6());
-        Self { udp, is_v6 }
-    }
-
-    fn send(&self, to: SocketAddr, bytes: &[u8], counters: &Counters) {
-        let to = match to {
-            SocketAddr::V4(v4) if self.is_v6 => {
-                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
-            }
-            other => other,
-        };
-        if let Err(error) = self.udp.send_to(bytes, to) {
-            // A full send buffer or an unreachable candidate: a lost datagram like any other.
-            counters.send_errors.add(1);
-            tracing::trace!(%error, %to, "datagram not sent");
         }
     }
 }

@@ -8,7 +8,7 @@ pub mod house;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,7 @@ struct Shared {
     connected: Mutex<Option<Duration>>,
     closed: AtomicBool,
     heard: Mutex<Vec<Heard>>,
+    counted: AtomicU64,
 }
 
 /// A caller that has offered and waits for the answer.
@@ -217,6 +218,11 @@ impl Caller {
         result.recv().unwrap()
     }
 
+    /// How many packets were heard without being kept.
+    pub fn counted(&self) -> u64 {
+        self.shared.counted.load(Ordering::Relaxed)
+    }
+
     /// What was heard so far.
     pub fn heard(&self) -> Vec<Heard> {
         self.shared.heard.lock().clone()
@@ -240,6 +246,8 @@ pub struct Call {
     pub sent: Option<Vec<Vec<u8>>>,
     /// Reads nothing any more and reports nothing: its socket's buffer fills.
     pub is_deaf: bool,
+    /// Decodes and keeps nothing of what it hears and says nothing: one of very many.
+    pub only_counts: bool,
     speech: Vec<f32>,
     said: usize,
     encoder: opus::Encoder,
@@ -265,6 +273,7 @@ impl Call {
             answer,
             sent: None,
             is_deaf: false,
+            only_counts: false,
             speech,
             said: 0,
             encoder: opus::Encoder::new(48_000, mono, opus::Application::Voip).unwrap(),
@@ -323,12 +332,16 @@ impl Call {
                     && state == RTCPeerConnectionState::Connected
                 {
                     *self.shared.connected.lock() = Some(self.started.elapsed());
-                    self.next_packet = Some(Instant::now());
+                    self.next_packet = (!self.only_counts).then(Instant::now);
                 }
             }
             while let Some(message) = self.offering.stack.poll_read() {
                 idle = false;
                 if let RTCMessage::RtpPacket(_, packet) = message.message {
+                    if self.only_counts {
+                        self.shared.counted.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
                     let mut samples = vec![0.0; FRAME];
                     let ssrc = packet.header.ssrc;
                     let decoder = self.decoders.entry(ssrc).or_insert_with(|| {

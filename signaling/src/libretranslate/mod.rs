@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{guard, middleware};
+use crate::guard;
 use crate::studio::Studio;
 use answers::Refusal;
 use fields::Fields;
