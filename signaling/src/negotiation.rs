@@ -76,8 +76,8 @@ pub(crate) async fn open<H: House>(
 
 /// Whether a participant may listen to a conference channel.
 pub(crate) fn require_channel(grants: &Grants, channel: &str) -> Result<(), ApiError> {
-    let granted = |known: &Vec<String>| known.iter().any(|one| one.eq_ignore_ascii_case(channel));
-    if grants.channels.as_ref().is_none_or(granted) {
+    let Some(granted) = &grants.channels else { return Ok(()) };
+    if granted.iter().any(|one| validate::same_language(one, channel)) {
         return Ok(());
     }
     Err(forbidden(format!("the access token does not grant the channel {channel:?}")))
@@ -89,7 +89,7 @@ pub(crate) fn require_default_channel<H: House>(
     api: &Api<H>,
     caller: &Caller,
 ) -> Result<(), ApiError> {
-    if caller.grants.channels.is_none() {
+    if caller.grants.channels.is_none() || !caller.grants.listen {
         return Ok(());
     }
     match api.house.room(&caller.room)?.kind {
@@ -98,8 +98,8 @@ pub(crate) fn require_default_channel<H: House>(
     }
 }
 
-/// `GET` on an address that offers are posted to: there is nothing to see, with success, as RFC 9725
-/// §4.1 reserves it.
+/// `GET` on an address that offers are posted to: there is nothing to see, and that is no mistake of
+/// who looks (RFC 9725 keeps the method for later).
 pub(crate) async fn show_endpoint(
     access: Access,
     RoomPath(room): RoomPath,

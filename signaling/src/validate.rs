@@ -75,14 +75,17 @@ pub(crate) fn voice_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a voice exists and speaks the language heard. Two tags are one language when their
-/// primary subtags are.
+/// Two tags are one language when their primary subtags are; the floor is like no language.
+pub(crate) fn same_language(one: &str, other: &str) -> bool {
+    let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
+    primary(one) == primary(other)
+}
+
+/// Whether a voice exists and speaks the language heard.
 pub(crate) fn voice(known: &[VoiceInfo], hear: &str, name: Option<&str>) -> Result<(), String> {
     let Some(name) = name else { return Ok(()) };
-    let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
-    let wanted = primary(hear);
     let mut speakers =
-        known.iter().filter(|voice| primary(&voice.language) == wanted).map(|voice| &voice.name);
+        known.iter().filter(|voice| same_language(&voice.language, hear)).map(|voice| &voice.name);
     if speakers.clone().any(|speaker| speaker == name) {
         return Ok(());
     }

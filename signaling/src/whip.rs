@@ -14,7 +14,7 @@ use crate::negotiation::{self, Door};
 use crate::parameters::{self, Parameters};
 use crate::problem::ApiError;
 use crate::server::Api;
-use crate::validate;
+use crate::validate::{self, same_language};
 use crate::wire::{FLOOR, Grants};
 
 pub(crate) fn routes<H: House>() -> Router<Api<H>> {
@@ -80,7 +80,7 @@ fn channel_of_relay(
             "relay",
             "who interprets from a channel names another in `channel`",
         )),
-        (Some(from), Some(into)) if from.eq_ignore_ascii_case(into) => {
+        (Some(from), Some(into)) if same_language(from, into) => {
             Err(parameters::invalid("relay", "a channel is not interpreted from itself"))
         }
         _ => Ok(relay),
@@ -91,9 +91,7 @@ fn require_grant(grants: &Grants, channel: Option<&str>) -> Result<(), ApiError>
     match channel {
         None if grants.speak => Ok(()),
         None => Err(forbidden("the access token has no `speak` grant")),
-        Some(channel) if grants.interpret.iter().any(|one| one.eq_ignore_ascii_case(channel)) => {
-            Ok(())
-        }
+        Some(channel) if grants.interpret.iter().any(|one| same_language(one, channel)) => Ok(()),
         Some(channel) => {
             Err(forbidden(format!("the access token does not grant to interpret into {channel:?}")))
         }

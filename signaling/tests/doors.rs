@@ -53,8 +53,9 @@ fn credential(face: &Face, who: &str) -> String {
         "speaker" => ("hall", grants(true, false)),
         "listener" => ("hall", grants(false, true)),
         "french" => {
-            ("hall", Grants { channels: Some(list(&["FR", "floor"])), ..grants(false, true) })
+            ("hall", Grants { channels: Some(list(&["fr-CA", "floor"])), ..grants(false, true) })
         }
+        "choosy" => ("hall", Grants { channels: Some(list(&["fr"])), ..grants(true, false) }),
         "interpreter" | "other" => {
             ("hall", Grants { interpret: list(&["fr", "xx"]), ..grants(false, false) })
         }
@@ -201,6 +202,10 @@ async fn a_channel_takes_its_grant() {
         (SESSIONS, "french", "channel=fr", 201),
         (SESSIONS, "french", "channel=es", 403),
         (SESSIONS, "speaker", "", 201),
+        // Whose token names channels and lets them hear none of them.
+        (SESSIONS, "choosy", "", 201),
+        (WHIP, "choosy", "", 201),
+        (WHEP, "choosy", "", 403),
         (SESSIONS, "speaker", "channel=es", 403),
         (SESSIONS, "listener", "channel=xx", 404),
     ];

@@ -11,6 +11,7 @@ import pytest
 
 from harness import recogniser
 from harness.server import Server, program
+from harness.turn import Turn
 
 LOG_TAIL_LINES = 60
 
@@ -43,12 +44,22 @@ def seed() -> int:
 
 
 @pytest.fixture(scope="session")
-def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory):
+def turn() -> Turn:
+    """The TURN server that the server tells of; a test that needs it starts it."""
+    return Turn()
+
+
+@pytest.fixture(scope="session")
+def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, turn: Turn):
     """One server for the session, since loading its models takes a while."""
-    log = tmp_path_factory.mktemp("server") / "dragoman.log"
+    folder = tmp_path_factory.mktemp("server")
+    log, config = folder / "dragoman.log", folder / "dragoman.toml"
+    config.write_text(turn.section)
     pytestconfig.stash[SERVER_LOG] = log
     # As most servers run: what is said is kept.
-    server = Server(log=log, transcripts=log.with_name("transcripts.sqlite3"))
+    server = Server(
+        "--config", str(config), log=log, transcripts=log.with_name("transcripts.sqlite3")
+    )
     # The clients' clock readings are worth only what the scheduler lets them be on two busy cores.
     # Not before the server runs, which would inherit it.
     with contextlib.suppress(PermissionError):

@@ -7,12 +7,18 @@ import asyncio
 import fractions
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import aioice.ice
 import numpy as np
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import (
+    RTCConfiguration,
+    RTCIceServer,
+    RTCIceTransportPolicy,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import AudioFrame, CodecContext, Packet
 
@@ -141,14 +147,21 @@ def _decode(decoder: CodecContext, arrived: ArrivedPacket) -> np.ndarray:
 
 
 class Peer:
-    """One WebRTC connection that speaks, listens, or both, as its direction says.
+    """One WebRTC connection that speaks, listens, or both, as its direction says; with relays, by way
+    of them alone.
 
     async with Peer() as peer:
         await peer.connect(answerer)
         peer.microphone.play(samples)
     """
 
-    def __init__(self, *, sections: int = 1, direction: str = "sendrecv") -> None:
+    def __init__(
+        self,
+        *,
+        sections: int = 1,
+        direction: str = "sendrecv",
+        relays: Sequence[RTCIceServer] = (),
+    ) -> None:
         self.microphone = Microphone()
         # What came on each receiving section, in their order; the first is the microphone's own.
         self.logs = [PacketLog() for _ in range(sections)]
@@ -157,7 +170,10 @@ class Peer:
         self.closed = asyncio.Event()
         self._connected = asyncio.Event()
         self._drains: list[asyncio.Task] = []
-        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        policy = RTCIceTransportPolicy.RELAY if relays else RTCIceTransportPolicy.ALL
+        self._connection = RTCPeerConnection(
+            RTCConfiguration(iceServers=list(relays), iceTransportPolicy=policy)
+        )
         first = "audio" if direction == "recvonly" else self.microphone
         self._connection.addTransceiver(first, direction=direction)
         for _ in range(1, sections):
