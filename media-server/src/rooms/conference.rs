@@ -10,8 +10,8 @@
 //! 1. the human interpreter, while they speak;
 //! 2. whoever speaks the channel's own language on the floor, while they speak: their own sound is
 //!    what the listener wants. Of several the one who began first; the others are heard as part of
-//!    the floor until then. The machine waits meanwhile, in the middle of a word if need be: what it
-//!    says can be said later, what is said live cannot;
+//!    the floor until then. The machine waits meanwhile, in the middle of a word if need be, and goes
+//!    on where it was: what it says can be said later, what is said live cannot;
 //! 3. the machine, while it has something to say;
 //! 4. nobody speaks: the human interpreter, else who spoke the channel's language last (or came
 //!    first), so that their next word is whole although speech is noticed only after its beginning.

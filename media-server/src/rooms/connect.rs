@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Shared;
 use super::house::refusal;
+use super::room::RoomState;
 use super::state::Place;
 use crate::media::{ConnectPeer, PeerId};
 use crate::speaker::Outlet;
@@ -42,13 +43,11 @@ impl Shared {
         if let Some(listener) = self.listener.get().filter(|_| speaks) {
             listener.attach(peer, connected.heard);
         }
-        match self.state.lock().room_of_mut(peer) {
-            Some(room) => room.answered(peer, connected.track_mid),
-            None => {
-                // The room ended while the offer was being answered.
-                self.forget_peer(peer);
-                return Err(HouseError::NoSuchRoom(caller.room.clone()));
-            }
+        let answered = |room: &mut RoomState| room.answered(peer, connected.track_mid);
+        if self.state.lock().room_of_mut(peer).map(answered).is_none() {
+            // The room ended while the offer was being answered.
+            self.forget_peer(peer);
+            return Err(HouseError::NoSuchRoom(caller.room.clone()));
         }
         Ok(NewSession { id: session, answer_sdp: connected.answer_sdp, etag: connected.ice_ufrag })
     }

@@ -22,7 +22,7 @@ use crate::media::{MediaConfig, PeerId};
 use crate::resample::Resampler;
 use crate::segmenter::SegmenterConfig;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Meeting {
     rooms: Rooms,
@@ -37,6 +37,8 @@ impl Meeting {
         let models = Arc::new(
             Models::load(&ModelsConfig {
                 translators: vec![TranslatorName::LanguageModel],
+                // Nothing here depends on how well or slowly it is translated.
+                pairs: [("en-es".to_owned(), vec![TranslatorName::Apertium])].into(),
                 voices: vec![VoiceName::EspeakNg],
                 warm_up: Vec::new(),
                 ..ModelsConfig::default()
@@ -56,7 +58,7 @@ impl Meeting {
             media,
             segmenter: SegmenterConfig::default(),
             // What is said late on a busy machine is still said.
-            engine: EngineConfig { deadline_ms: 60_000, ..EngineConfig::default() },
+            engine: EngineConfig { deadline_ms: 120_000, ..EngineConfig::default() },
         };
         let rooms = Rooms::open(&models, &config).expect("the house opens");
         let events = rooms.all_events();

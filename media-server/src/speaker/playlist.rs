@@ -5,7 +5,8 @@
 //! first, except that it waits a moment for what began earlier ([`Limits::order_wait`]).
 //!
 //! A channel can be *held* while somebody else's sound is on it: what plays pauses, what waits goes
-//! on waiting. It can be *silenced* when a human takes over: whatever it had to say is captioned
+//! on waiting. What is in the ring then is taken out by the media worker and not heard, so it is said
+//! again. A channel can be *silenced* when a human takes over: whatever it had to say is captioned
 //! only. And it may [hurry](super::hurry) when much waits.
 //!
 //! Inside an utterance time counts: every chunk says where it belongs. A pause that the voice made
@@ -114,6 +115,9 @@ pub(super) struct Playlist<W> {
     dry: Option<Instant>,
     /// Somebody else's sound is on the channel.
     held: bool,
+    /// The latest samples of what is playing that may still be in the ring, where they can be held
+    /// back.
+    sent_48k: VecDeque<f32>,
     hurry: Hurry,
 }
 
@@ -126,6 +130,7 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
             playing: None,
             dry: None,
             held: false,
+            sent_48k: VecDeque::new(),
             hurry: Hurry::new(limits.catch_up),
         }
     }
@@ -146,9 +151,18 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
         self.playing.is_some() || !self.ring.is_empty() || self.choose(now).is_some()
     }
 
-    /// Whether the outlet is somebody else's for now.
+    /// Whether the outlet is somebody else's for now. The ring is emptied unheard then: what plays
+    /// goes on with the first sample that nobody heard.
     pub(super) fn hold(&mut self, held: bool) {
+        let begins = held && !self.held;
         self.held = held;
+        let playing = self.entries.iter_mut().find(|entry| self.playing == Some(entry.utterance));
+        if let Some(entry) = playing.filter(|_| begins) {
+            let unheard = (self.ring.occupied_len() * PLAYOUT_SAMPLES).min(self.sent_48k.len());
+            for sample in self.sent_48k.drain(self.sent_48k.len() - unheard..).rev() {
+                entry.samples_48k.push_front(sample);
+            }
+        }
     }
 
     /// Whatever it had to say, and what of that is still on its way here, is captioned only. Gives
@@ -170,6 +184,7 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
         }
         self.playing = None;
         self.dry = None;
+        self.sent_48k.clear();
         self.entries.retain(|entry| !entry.is_over());
         unheard
     }
@@ -263,6 +278,7 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
                 self.entries.remove(index);
                 self.playing = None;
                 self.dry = None;
+                self.sent_48k.clear();
                 continue;
             }
             let available = entry.samples_48k.len();
@@ -291,6 +307,12 @@ impl<W: Producer<Item = PlayoutFrame> + Observer> Playlist<W> {
             entry.started = true;
             if self.ring.try_push(frame).is_err() {
                 return;
+            }
+            if self.limits.lead != usize::MAX {
+                self.sent_48k.extend(samples);
+                let too_many =
+                    self.sent_48k.len().saturating_sub(self.limits.lead * PLAYOUT_SAMPLES);
+                self.sent_48k.drain(..too_many);
             }
         }
     }
