@@ -119,6 +119,8 @@ async fn a_rooms_life_is_told_in_order_although_the_receiver_fails_twice() {
     let webhooks = Webhooks::start(&house, &config(&[&url]), &stats).unwrap();
     let started = Instant::now();
     open_room(&house, "desk");
+    // Whether it keeps a transcript is asked while it is open.
+    receiver.until(1).await;
     house.publish("desk");
     house.emit("desk", EventKind::ParticipantMuted { identity: "ana".into(), muted: true });
     house.delete_room("desk").unwrap();
