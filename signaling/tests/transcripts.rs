@@ -1,4 +1,6 @@
 //! Transcripts over HTTP: who may read and erase them, in which form, and how long they stay.
+#![cfg(feature = "server")]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

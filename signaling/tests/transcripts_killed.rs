@@ -2,6 +2,8 @@
 //!
 //! Each test plays two roles: started by the test runner it starts itself again, as a child that
 //! keeps rows, says on its standard output what it has kept, and is ended from outside.
+#![cfg(feature = "server")]
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -241,6 +241,7 @@ fn explain(path: &Path, error: rusqlite::Error) -> OpenError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

@@ -176,4 +176,5 @@ impl Export {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
