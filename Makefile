@@ -81,6 +81,10 @@ test-e2e: models ## Whole calls alone: aiortc peers and a browser against the ru
 	@scripts/setup.sh test
 	@scripts/test-e2e.sh "$(DRAGOMAN)" $(ARGS)
 
+.PHONY: peers
+peers: models ## Our LibreTranslate interface beside the real LibreTranslate (fetches about 600 MB)
+	@scripts/test-peers.sh "$(DRAGOMAN)" $(ARGS)
+
 .PHONY: soak-joins
 soak-joins: setup ## 500 joins and leaves in a row: memory, threads and descriptors afterwards
 	JOINS=500 cargo test $(CARGO_ARGS) --test joins -- --nocapture

@@ -331,10 +331,12 @@ async fn more_requests_than_allowed_are_slowed_down_and_a_batch_counts_its_texts
     let face = face(LibreTranslateFace { req_limit: 3, ..limited() });
     let asked = json!({ "q": ["a", "b"], "source": "en", "target": "es" });
     assert_eq!(translate(&face, asked).await.status, 200);
-    assert_eq!(form(&face, "/detect", "q=a").await.status, 200);
-    let refused = form(&face, "/detect", "q=a").await;
+    let one = "q=a&source=en&target=es";
+    assert_eq!(form(&face, "/translate", one).await.status, 200);
+    let refused = form(&face, "/translate", one).await;
     assert_refused(&refused, 429, "Slowdown: 3 per 1 minute");
     assert_eq!(refused.header("retry-after"), "");
+    assert_eq!(form(&face, "/detect", "q=a").await.status, 200, "it counts for itself");
     assert_eq!(get(&face, "/languages").await.status, 200, "it is not counted");
 }
 

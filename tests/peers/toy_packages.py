@@ -1,5 +1,5 @@
 """Argos packages with random weights: what the real LibreTranslate says with them is gibberish, but
-how it says it (statuses, shapes, headers, words of errors) is the real thing, and needs no download.
+how it says it (statuses, shapes, headers, words of errors) is the real thing, without a download.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ import io
 import json
 from pathlib import Path
 
-import ctranslate2
 import numpy as np
 import sentencepiece
 from ctranslate2.specs import common_spec, transformer_spec

@@ -33,6 +33,9 @@ use lane::Lane;
 /// How long the list of languages stands: a translator on another machine may come and go.
 const LANGUAGES_STAND: Duration = Duration::from_secs(10);
 
+/// Characters by which a language is told; more would take time and tell no more.
+const ENOUGH_TEXT: usize = 1_000;
+
 /// Bounds of the studio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -172,7 +175,8 @@ impl Studio for House {
     fn detect_text(&self, text: &str) -> Vec<DetectedLanguage> {
         let languages = self.languages();
         let among: Vec<Language> = languages.iter().map(|(language, _)| *language).collect();
-        let found = text_language::detect(text, &among).into_iter();
+        let enough = text.char_indices().nth(ENOUGH_TEXT).map_or(text.len(), |(end, _)| end);
+        let found = text_language::detect(&text[..enough], &among).into_iter();
         found
             .map(|(language, confidence)| DetectedLanguage {
                 code: language.to_string(),

@@ -83,6 +83,9 @@ fn speak_all(
     let pause = vec![0.0; rate_hz as usize * PAUSE_MS / 1000];
     let mut samples: Vec<f32> = Vec::new();
     for (index, clause) in clauses::split(language, &request.text).into_iter().enumerate() {
+        if chunks.is_closed() {
+            return Err(Stop::Alone);
+        }
         if index > 0 {
             samples.extend_from_slice(&pause);
         }

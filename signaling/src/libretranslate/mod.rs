@@ -11,7 +11,8 @@
 //! switched off; `tests/peers` sends the same requests to both. Where it differs: a code of a
 //! regional variety (`pt-BR`) finds its language (`pt`) where there is no such variety, a text in HTML is
 //! translated between its tags and comes back escaped, alternatives are what other translators of
-//! the ladder say, and a full queue is answered with 503.
+//! the ladder say, a batch that goes beyond the limit is counted whole, and a full queue is answered
+//! with 503.
 
 mod answers;
 mod detect;
@@ -49,7 +50,7 @@ pub struct LibreTranslateFace {
     pub char_limit: usize,
     /// Most texts of one request; 0 sets no limit.
     pub batch_limit: usize,
-    /// Most requests of one address or key in a minute, each text of an array counted; 0 sets no
+    /// Most requests of one address or key to one path in a minute, each text of an array counted; 0 sets no
     /// limit.
     pub req_limit: usize,
     /// Most alternatives that may be asked for; 0 sets no limit.
@@ -99,8 +100,10 @@ impl std::fmt::Debug for FaceKey {
 struct Face<S> {
     studio: Arc<S>,
     config: LibreTranslateFace,
-    limiter: Limiter,
 }
+
+/// What [`admit`] holds: each path counts for itself, as in the original.
+type Admission<S> = (Arc<Face<S>>, Arc<Limiter>);
 
 /// How many requests the one at hand counts for; its handler says so in the answer.
 #[derive(Clone, Copy)]
@@ -116,9 +119,12 @@ struct Allowance {
 /// [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info) of
 /// [`SocketAddr`], which the limits count by.
 pub fn router<S: Studio>(studio: Arc<S>, config: LibreTranslateFace) -> Router {
-    let face = Arc::new(Face { studio, config, limiter: Limiter::default() });
+    let face = Arc::new(Face { studio, config });
     let counted = |handler: MethodRouter<Arc<Face<S>>>| {
-        let layer = axum::middleware::from_fn_with_state(Arc::clone(&face), admit::<S>);
+        let layer = axum::middleware::from_fn_with_state(
+            (Arc::clone(&face), Arc::<Limiter>::default()),
+            admit::<S>,
+        );
         route(handler.layer(layer), "POST, OPTIONS")
     };
     let read = |handler| route(handler, "HEAD, GET, OPTIONS");
@@ -165,7 +171,7 @@ fn route<S: Clone + Send + Sync + 'static>(
 
 /// Reads the fields, and lets pass who is within their limits and has a good key or needs none.
 async fn admit<S: Studio>(
-    State(face): State<Arc<Face<S>>>,
+    State((face, limiter)): State<Admission<S>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -179,7 +185,7 @@ async fn admit<S: Studio>(
 
     let caller = index.map_or(Caller::Address(address), Caller::Key);
     let limit = key.and_then(|key| key.req_limit).unwrap_or(face.config.req_limit);
-    if limit > 0 && !face.limiter.allows(caller, limit, Instant::now()) {
+    if limit > 0 && !limiter.allows(caller, limit, Instant::now()) {
         return Refusal::TooMany { limit }.into_response();
     }
     let char_limit = key.and_then(|key| key.char_limit).unwrap_or(face.config.char_limit);
@@ -197,7 +203,7 @@ async fn admit<S: Studio>(
     };
     if limit > 0 {
         let cost = answer.extensions().get::<Cost>().map_or(1, |cost| cost.0);
-        face.limiter.count(caller, cost, Instant::now());
+        limiter.count(caller, cost, Instant::now());
     }
     answer
 }

@@ -49,6 +49,7 @@ class Server:
             str(program()),
             *("serve", "--development", "--ready-json"),
             *("--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
+            *("--libretranslate", "127.0.0.1:0"),
             *("--udp-bind", "127.0.0.1", "--udp-port", "0", "--announce", "127.0.0.1"),
             *("--transcripts", str(transcripts or "")),
             *arguments,
@@ -71,6 +72,7 @@ class Server:
             raise
         self.url: str = ready["http"]
         self.admin_url: str = ready["admin"]
+        self.libretranslate_url: str = ready["libretranslate"]
         self.api_key: str = ready["api_key"]
         self.udp_ports: list[int] = ready["udp_ports"]
 
