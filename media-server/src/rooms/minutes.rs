@@ -126,11 +126,8 @@ impl Shared {
     /// The identity stands for the name of somebody who has just left.
     fn display_name(&self, room: &str, identity: &str) -> String {
         let state = self.state.lock();
-        let name = state.room(room).ok().and_then(|room| {
-            let member = room.members.iter().find(|member| member.identity == identity)?;
-            room.participant(member.peer).map(|participant| participant.name)
-        });
-        name.unwrap_or_else(|| identity.to_owned())
+        let participant = state.room(room).ok().and_then(|room| room.participant(identity));
+        participant.map(|participant| participant.name).unwrap_or_else(|| identity.to_owned())
     }
 }
 

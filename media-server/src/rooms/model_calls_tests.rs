@@ -59,6 +59,7 @@ impl Meeting {
             segmenter: SegmenterConfig::default(),
             // What is said late on a busy machine is still said.
             engine: EngineConfig { deadline_ms: 120_000, ..EngineConfig::default() },
+            transcripts: None,
         };
         let rooms = Rooms::open(&models, &config).expect("the house opens");
         let events = rooms.all_events();
@@ -107,7 +108,7 @@ impl Meeting {
 
     /// Recognitions, translations, syntheses.
     fn worked(&self) -> [u64; 3] {
-        let text = self.rooms.render_metrics().expect("metrics");
+        let text = self.rooms.render_metrics(&Arc::default()).expect("metrics");
         ["transcribe", "translate", "speak"].map(|stage| {
             let name = format!("dragoman_stage_utterances_total{{stage=\"{stage}\"}} ");
             let line = text.lines().find_map(|line| line.strip_prefix(&name));
