@@ -30,7 +30,7 @@ impl Encoder {
         Ok(match format {
             SpeechFormat::Wav => Self::Plain { head: wav_head() },
             SpeechFormat::Pcm => Self::Plain { head: Vec::new() },
-            SpeechFormat::OggOpus => Self::Opus(Box::new(OggOpus::new().map_err(internal)?)),
+            SpeechFormat::OggOpus => Self::Opus(Box::new(OggOpus::new()?)),
         })
     }
 
@@ -53,7 +53,7 @@ impl Encoder {
                 }));
                 Ok(bytes)
             }
-            Self::Opus(opus) => opus.push(samples).map_err(internal),
+            Self::Opus(opus) => Ok(opus.push(samples)?),
         }
     }
 
@@ -61,13 +61,15 @@ impl Encoder {
     pub(super) fn finish(self) -> Result<Vec<u8>, StudioError> {
         match self {
             Self::Plain { head } => Ok(head),
-            Self::Opus(opus) => opus.finish().map_err(internal),
+            Self::Opus(opus) => Ok(opus.finish()?),
         }
     }
 }
 
-fn internal(error: EncodeError) -> StudioError {
-    StudioError::Internal(error.to_string())
+impl From<EncodeError> for StudioError {
+    fn from(error: EncodeError) -> Self {
+        Self::Internal(error.to_string())
+    }
 }
 
 /// The head of a file whose length is not known yet.

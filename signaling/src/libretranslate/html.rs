@@ -40,8 +40,8 @@ fn markup_length(source: &str) -> usize {
     if !source.starts_with('<') {
         return 0;
     }
-    if source.starts_with("<!--") {
-        return source[4..].find("-->").map_or(source.len(), |end| 4 + end + 3);
+    if let Some(comment) = source.strip_prefix("<!--") {
+        return comment.find("-->").map_or(source.len(), |end| 4 + end + 3);
     }
     let name: String = source[1..]
         .chars()
