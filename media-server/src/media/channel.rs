@@ -2,7 +2,8 @@
 //!
 //! The machine's interpretation comes out of a ring. A human interpreter takes its place: to who
 //! wants nothing else their packets are passed on as they came, under the others' the floor is
-//! mixed. What the ring holds meanwhile is taken out and not heard.
+//! mixed. What the ring holds meanwhile is taken out and not heard; whoever fills it decides whether
+//! an utterance goes on when the ring is heard again.
 
 use ringbuf::traits::Consumer as _;
 
@@ -33,8 +34,6 @@ struct Said {
     has_voice: bool,
     /// Utterance that has begun and not ended.
     current: Option<u64>,
-    /// Utterance that a human interpreter cut short: the rest of it is not heard either.
-    cut: Option<u64>,
     progress: Progress,
     interpreter: Option<Source>,
 }
@@ -50,7 +49,6 @@ impl Channel {
             voice: [0.0; PLAYOUT_SAMPLES],
             has_voice: false,
             current: None,
-            cut: None,
             progress: Progress::default(),
             interpreter: None,
         };
@@ -96,9 +94,6 @@ impl Channel {
         let Some(frame) = self.playout.try_pop() else { return };
         let has_begun = said.current == Some(frame.utterance);
         if said.interpreter.is_some() {
-            said.cut = Some(frame.utterance);
-        }
-        if said.cut == Some(frame.utterance) {
             if has_begun && frame.last {
                 said.progress.finished = said.current.take();
             }
