@@ -26,7 +26,9 @@ pub fn detect(text: &str, among: &[Language]) -> Vec<(Language, f32)> {
     while found.len() < MOST && !choices.is_empty() {
         let names = choices.iter().map(|(lang, _)| *lang).collect();
         let Some(info) = Detector::with_allowlist(names).detect(text) else { break };
-        let Some(language) = language_of(info.lang()) else { break };
+        // A script of one language alone names it whether it is allowed or not.
+        let language = language_of(info.lang()).filter(|language| among.contains(language));
+        let Some(language) = language else { break };
         let confidence = info.confidence() as f32 * left;
         if confidence <= 0.01 {
             if found.is_empty() {
@@ -148,6 +150,7 @@ mod tests {
     #[test]
     fn a_script_that_none_of_the_languages_writes_is_no_language() {
         assert_eq!(detect("встреча перенесена", &languages(&["en", "es"])), []);
+        assert_eq!(detect("স্বাগতম", &languages(&["en", "es"])), []);
         assert_eq!(detect("12 34 !", &languages(&["en", "es"])), []);
         assert_eq!(detect("hello", &[]), []);
     }
