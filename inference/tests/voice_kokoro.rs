@@ -330,6 +330,6 @@ proptest! {
             assert!(chunk.iter().all(|sample| sample.is_finite() && sample.abs() <= 1.0));
             ControlFlow::Continue(())
         });
-        prop_assert!(outcome.is_ok());
+        prop_assert!(outcome.is_ok(), "{outcome:?}");
     }
 }

@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 from harness import prompts, recogniser, scoring
 from harness.events import Event
 from harness.peer import Peer
-from harness.server import Api
+from harness.server import Api, Server
 
 LANGUAGES = ["en", "es", "fr"]
 TIMEOUT_S = 120
 QUIET_S = 2.0
+# Two languages at once are more than two cores can say in time: what counts here is which words are
+# heard where, not how soon.
+PATIENT = "[engine]\ndeadline_ms = 90000\n"
 # Of what a channel says, as an independent recogniser hears it, against the text that was to be
 # said; of the floor, against what the speaker read.
 MOST_WORDS_WRONG = 0.35
@@ -30,6 +34,7 @@ MOST_WORDS_WRONG = 0.35
 class Listener:
     """A WHEP session that listens to one channel."""
 
+    identity: str
     peer: Peer
     session: object
 
@@ -63,19 +68,41 @@ class Conference:
         peer = await self._stack.enter_async_context(Peer(direction="recvonly"))
         session = self.api.answerer(self.room, token, to="whep", channel=channel)
         await peer.connect(session)
-        return Listener(peer, session)
+        return Listener(identity, peer, session)
 
-    async def say(self, speaker: Peer, prompt: prompts.Prompt, ears: list[Listener]) -> list[Event]:
-        """Speaks a sentence and lets it be heard out; what was told meanwhile."""
+    async def say(
+        self,
+        speaker: Peer,
+        prompt: prompts.Prompt,
+        ears: list[Listener],
+        interpreted: tuple[Listener, ...] = (),
+    ) -> list[Event]:
+        """Speaks a sentence and lets it be heard out by all of these, of whom some hear the machine's
+        interpretation; what was told meanwhile."""
         before = len(self.events.events)
         await speaker.say(prompt.samples())
-        await self.events.wait_for(
-            lambda event: event.type == "utterance.transcript", after=before, timeout_s=TIMEOUT_S
-        )
-        await self.events.settle(quiet_s=QUIET_S, timeout_s=TIMEOUT_S)
+        for ear in interpreted:
+            await self.events.wait_for(
+                lambda event, ear=ear: event.type == "utterance.spoken"
+                and event["listener"] == ear.identity,
+                after=before,
+                timeout_s=TIMEOUT_S,
+            )
+        await self.events.fall_quiet(quiet_s=QUIET_S, timeout_s=TIMEOUT_S)
         for ear in ears:
             await ear.peer.hear_out(quiet_s=QUIET_S, timeout_s=TIMEOUT_S)
         return self.events.events[before:]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    """A server that says late what it could not say in time."""
+    folder = tmp_path_factory.mktemp("conference")
+    config = folder / "dragoman.toml"
+    config.write_text(PATIENT)
+    server = Server("--config", str(config), log=folder / "dragoman.log")
+    yield server
+    assert server.stop() == 0
 
 
 def conference(act):
@@ -124,11 +151,11 @@ async def everybody_hears_their_channel(room: Conference):
     speaker = await room.speaker("alice", "en")
     spanish = await room.listener("beto", "es")
     floor = await room.listener("fay", "floor")
-    told_first = await room.say(speaker, first, [spanish, floor])
+    told_first = await room.say(speaker, first, [spanish, floor], (spanish,))
     ends = spanish.rtp(), floor.rtp()
     # A channel that nobody listened to wakes up when somebody comes.
     french = await room.listener("chloe", "fr")
-    told_second = await room.say(speaker, second, [spanish, floor, french])
+    told_second = await room.say(speaker, second, [spanish, floor, french], (spanish, french))
     return {
         "prompts": (first, second),
         "told": (told_first, told_second),
@@ -158,7 +185,7 @@ async def a_listener_turns_the_dial(room: Conference):
     first, second = sentences(2)
     speaker = await room.speaker("alice", "en")
     listener = await room.listener("beto", "es")
-    told = await room.say(speaker, first, [listener])
+    told = await room.say(speaker, first, [listener], (listener,))
     switched = listener.rtp()
     reply = await listener.session.change(channel="floor")
     assert reply.status == 204, f"{reply.status} {reply.text}"
@@ -212,7 +239,7 @@ async def a_human_takes_over(room: Conference):
         lambda event: event.type == "channel.interpreter" and "interpreter" not in event.body,
         timeout_s=TIMEOUT_S,
     )
-    told_back = await room.say(speaker, third, [listener])
+    told_back = await room.say(speaker, third, [listener], (listener,))
     return {
         "french": french,
         "taken": taken,

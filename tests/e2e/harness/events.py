@@ -77,6 +77,15 @@ class EventStream:
             await asyncio.sleep(0.1)
         raise TimeoutError(f"untold to their end after {timeout_s} s: {self.open_utterances()}")
 
+    async def fall_quiet(self, *, quiet_s: float, timeout_s: float) -> None:
+        """Waits until nothing has been told for a while, whatever is still on its way."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.events and time.monotonic() - self.events[-1].arrived >= quiet_s:
+                return
+            await asyncio.sleep(0.1)
+        raise TimeoutError(f"still told of something after {timeout_s} s")
+
     def open_utterances(self) -> set[str]:
         started = {event["utterance"] for event in self.of_type("utterance.started")}
         ended = {event["utterance"] for event in self.of_type(*UTTERANCE_ENDS)}
