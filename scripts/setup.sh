@@ -15,11 +15,8 @@ for language in en es fr it ru; do
     PACKAGES+=("asterisk-core-sounds-$language" "asterisk-core-sounds-$language-g722")
 done
 
-# To test the page in a browser, media by way of a TURN server, and a publisher that is none of ours.
-if [ "${1:-}" = test ]; then
-    PACKAGES+=(chromium coturn simple-whip-client)
-    PACKAGES+=(gstreamer1.0-nice gstreamer1.0-plugins-{base,good,bad})
-fi
+# To test the page in a browser, and media by way of a TURN server.
+[ "${1:-}" != test ] || PACKAGES+=(chromium coturn)
 
 for tool in cargo python3; do
     command -v "$tool" >/dev/null || die "$tool is missing: install Rust (see rustup) and Python 3.10 or newer first"
@@ -31,7 +28,7 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || PACKAGES+=(python3-venv)
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     die "this is not a Debian-like system, so nothing can be installed for you. Needed: a C/C++ \
 compiler, cmake, pkg-config, curl, ffmpeg, espeak-ng, Apertium with the eng-spa pair, Python's venv, \
-for the tests Chromium, coturn and a WHIP client, and the Asterisk core sounds in G.722 with their texts (en, es, fr, it, ru) under \
+for the tests Chromium and coturn, and the Asterisk core sounds in G.722 with their texts (en, es, fr, it, ru) under \
 /usr/share/asterisk/sounds. In Debian's names: ${PACKAGES[*]}"
 fi
 

@@ -1,5 +1,4 @@
-"""WHIP and WHEP clients that are none of ours: @binbat/whip-whep over libwebrtc, and GStreamer's
-simple-whip-client."""
+"""A WHIP and a WHEP client that are none of ours: @binbat/whip-whep over libwebrtc."""
 
 from __future__ import annotations
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from harness import prompts, recogniser, scoring
-from harness.peer import Peer
 from harness.server import Api
 
 NODE = Path(__file__).parent / "node"
@@ -19,6 +17,8 @@ LANGUAGES = ["en", "es"]
 TIMEOUT_S = 90
 # The recording holds what libwebrtc plays, with its own jitter buffer in it.
 MOST_WORDS_WRONG = 0.35
+
+pytestmark = pytest.mark.unproven
 
 
 class Client:
@@ -94,41 +94,3 @@ def test_whip_whep_from_npm_publishes_and_listens(server, tmp_path, options):
     assert spoken["listener"] == "beto"
     assert codes == (0, 0)
     assert left["reason"] == "left", "DELETE on the session ends it at once"
-
-
-async def through_gstreamer(server) -> int:
-    """Packets that a listener to the floor gets from GStreamer's test tone."""
-    async with Api(server) as api:
-        room = await api.create_room(LANGUAGES, kind="conference")
-        speaker = await api.token(room, "gst", "en", grants={"listen": False})
-        listener = await api.token(room, "fay", "en", grants={"speak": False})
-        async with Peer(direction="recvonly") as peer:
-            await peer.connect(api.answerer(room, listener, to="whep", channel="floor"))
-            client = await asyncio.create_subprocess_exec(
-                "whip-client",
-                *("-u", f"{server.url}/v1/rooms/{room}/whip", "-t", speaker),
-                "-A",
-                "audiotestsrc is-live=true wave=ticks ! audioconvert ! audioresample ! queue ! "
-                "opusenc ! rtpopuspay pt=111 ! queue ! "
-                "application/x-rtp,media=audio,encoding-name=OPUS,payload=111",
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                deadline = asyncio.get_running_loop().time() + 30
-                while peer.last_audible == 0.0:
-                    if asyncio.get_running_loop().time() > deadline or client.returncode:
-                        client.kill()
-                        said = (await client.stdout.read()).decode(errors="replace")
-                        raise AssertionError(f"nothing was heard of simple-whip-client: {said}")
-                    await asyncio.sleep(0.1)
-            finally:
-                if client.returncode is None:
-                    client.terminate()
-                    await client.communicate()
-            await api.delete_room(room)
-            return len(peer.log.arrived)
-
-
-def test_simple_whip_client_is_heard_on_the_floor(server):
-    assert asyncio.run(through_gstreamer(server)) > 0

@@ -28,6 +28,7 @@ PATIENT = "[engine]\ndeadline_ms = 90000\n"
 # Of what a channel says, as an independent recogniser hears it, against the text that was to be
 # said; of the floor, against what the speaker read.
 MOST_WORDS_WRONG = 0.35
+MARIE_CHRF = 60
 
 
 @dataclass
@@ -77,8 +78,8 @@ class Conference:
         ears: list[Listener],
         interpreted: tuple[Listener, ...] = (),
     ) -> list[Event]:
-        """Speaks a sentence and lets it be heard out by all of these, of whom some hear the machine's
-        interpretation; what was told meanwhile."""
+        """Speaks a sentence and lets it be heard out by all of these, of whom some hear the
+        machine's interpretation; what was told meanwhile."""
         before = len(self.events.events)
         await speaker.say(prompt.samples())
         for ear in interpreted:
@@ -255,7 +256,11 @@ def test_a_human_interpreter_takes_a_channel_over_and_gives_it_back(server):
     run = a_human_takes_over(server)
     assert (run["taken"]["channel"], run["taken"]["interpreter"]) == ("fr", "marie")
     assert run["given"]["channel"] == "fr"
-    assert_heard("marie", run["hers"], "fr", run["french"].text)
+    heard = recogniser.transcribe(run["hers"], "fr")
+    # By letters: French writes in several ways what sounds the same.
+    alike = scoring.chrf([run["french"].text], [heard], "fr")
+    print(f"marie: {run['french'].text!r} was heard as {heard!r}, chrF {alike:.0f}")
+    assert alike >= MARIE_CHRF
     spoken = [event for event in run["told_over"] if event.type == "utterance.spoken"]
     assert spoken == [], "the machine keeps silent while a human interprets"
     back = texts(run["told_back"], "utterance.translation", "fr")

@@ -1,6 +1,6 @@
-"""A server that is asked to end in the middle of a sentence: the sentence is interpreted to its end,
-nothing new is taken, everybody is told, and the process is gone in time. What it tells other services
-on the way is checked with a library of the standard's own authors."""
+"""A server that is asked to end in the middle of a sentence: the sentence is interpreted to its
+end, nothing new is taken, everybody is told, and the process is gone in time. What it tells other
+services on the way is checked with a library of the standard's own authors."""
 
 import asyncio
 import base64

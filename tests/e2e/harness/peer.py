@@ -147,8 +147,8 @@ def _decode(decoder: CodecContext, arrived: ArrivedPacket) -> np.ndarray:
 
 
 class Peer:
-    """One WebRTC connection that speaks, listens, or both, as its direction says; with relays, by way
-    of them alone.
+    """One WebRTC connection that speaks, listens, or both, as its direction says; with relays, by
+    way of them alone.
 
     async with Peer() as peer:
         await peer.connect(answerer)

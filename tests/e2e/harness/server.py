@@ -118,13 +118,6 @@ class Server:
         """Waits until it has ended by itself and returns its exit code."""
         return self._process.wait(timeout_s)
 
-    def kill(self) -> None:
-        """Ends it whatever it is doing, if it has not ended."""
-        self._process.kill()
-        self._process.wait()
-        if self._log_file:
-            self._log_file.close()
-
     def stop(self) -> int:
         """Asks it to end and returns its exit code."""
         if self.is_running:

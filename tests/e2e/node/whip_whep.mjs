@@ -7,7 +7,7 @@
 // properly when a line comes on standard input. The publisher speaks its file once after "connected",
 // then is silent; with `restart` it restarts ICE before it speaks.
 
-import { open, readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { WHEPClient } from "@binbat/whip-whep/whep.js";
 import { WHIPClient } from "@binbat/whip-whep/whip.js";
@@ -68,11 +68,11 @@ async function listen() {
   const connection = new wrtc.RTCPeerConnection();
   const { receiver } = connection.addTransceiver("audio", { direction: "recvonly" });
   const sink = new wrtc.nonstandard.RTCAudioSink(receiver.track);
-  const file = await open(path, "w");
+  const heard = [];
   sink.ondata = ({ samples, channelCount }) => {
     const mono = new Int16Array(samples.length / channelCount);
     for (let n = 0; n < mono.length; n += 1) mono[n] = samples[n * channelCount];
-    file.appendFile(Buffer.from(mono.buffer));
+    heard.push(Buffer.from(mono.buffer));
   };
   const client = new WHEPClient();
   const flows = connected(connection);
@@ -81,6 +81,7 @@ async function listen() {
   console.log("connected");
   await told();
   sink.stop();
+  await writeFile(path, Buffer.concat(heard));
   await client.stop();
 }
 
