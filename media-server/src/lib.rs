@@ -3,10 +3,11 @@
 //! Datagrams come in at [`media`], whose workers drive the WebRTC state machines of [`transport`];
 //! decoded speech passes through rings ([`media::frames`]) to the [`listener`], whose [`segmenter`]
 //! cuts it; the [`engine`] recognises, translates and speaks; the [`speaker`] fills the playout
-//! rings; and [`rooms`] knows who hears whom. The [`studio`] has the
-//! models without a room. [`cli`] puts them together.
+//! rings; and [`rooms`] knows who hears whom. The [`studio`] has the models without a room, the
+//! [`catalogue`] lists what they offer. [`cli`] puts them together.
 
 pub mod audio_file;
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod engine;

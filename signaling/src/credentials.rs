@@ -111,7 +111,7 @@ fn from_claims(claims: Claims) -> Result<Access, TokenError> {
     let room = claims.room.ok_or(TokenError::Malformed)?;
     let name = if claims.name.is_empty() { claims.sub.clone() } else { claims.name };
     Ok(Access::Participant(Box::new(Caller {
-        role: Role::Both,
+        role: Role::Both { channel: None },
         original_gain: None,
         room,
         identity: claims.sub,

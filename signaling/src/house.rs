@@ -7,11 +7,14 @@ use tokio::sync::broadcast;
 use crate::wire::{ChangeSession, CreateRoom, Event, Grants, LanguageInfo, Room, VoiceInfo};
 
 /// What a session is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     /// One peer that both speaks and listens.
-    #[default]
-    Both,
+    Both {
+        /// The conference channel that it listens to: a language or `floor`. `None` takes the
+        /// participant's language.
+        channel: Option<String>,
+    },
     /// It only speaks (WHIP).
     Publish {
         /// The conference channel that its sound goes into: a human interpreter. `None` is the

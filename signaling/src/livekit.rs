@@ -178,7 +178,7 @@ impl LiveKitClaims {
         let hear = attribute("hear", validate::language)?.unwrap_or_else(|| language.clone());
         let voice = attribute("voice", validate::voice_name)?;
         Ok(Access::Participant(Box::new(Caller {
-            role: Role::Both,
+            role: Role::Both { channel: None },
             original_gain: None,
             room,
             identity: self.sub,

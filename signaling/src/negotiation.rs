@@ -5,6 +5,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 
 use crate::access::{Access, forbidden};
 use crate::bodies::{RoomPath, SDP_FRAGMENT, SessionPatch, SessionPath};
@@ -13,7 +14,7 @@ use crate::middleware;
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
 use crate::tokens::unix_time_s;
-use crate::wire::{ChangeSession, Grants, RoomKind};
+use crate::wire::{ChangeSession, Grants};
 use crate::{rooms, status, validate};
 
 /// Methods of an address that offers are posted to.
@@ -39,27 +40,32 @@ impl Door {
     }
 }
 
-/// Answers an offer: 201 with the answer, its address, its entity tag, and the ICE servers. A
-/// session that takes `change` is changed before anybody knows of it.
+/// The address of a session, whatever door it came through; `patch` is what the door takes as
+/// `PATCH`, and `accept_patch` its media types.
+pub(crate) fn session_route<H: House>(
+    patch: MethodRouter<Api<H>>,
+    accept_patch: &'static str,
+) -> MethodRouter<Api<H>> {
+    patch.get(show_session::<H>).delete(delete::<H>).options(move || session_options(accept_patch))
+}
+
+/// The address that offers are posted to.
+pub(crate) fn endpoint_route<H: House>(create: MethodRouter<Api<H>>) -> MethodRouter<Api<H>> {
+    create.get(show_endpoint).options(endpoint_options)
+}
+
+/// Answers an offer: 201 with the answer, its address, its entity tag, and the ICE servers.
 pub(crate) async fn open<H: House>(
     api: &Api<H>,
     door: Door,
     caller: Caller,
     offer: String,
-    change: Option<ChangeSession>,
 ) -> Result<Response, ApiError> {
     status::require_ready(&*api.house)?;
     // A token may have been minted without this server, or before it was configured anew.
     rooms::require_voice(&*api.house, &caller.hear, caller.voice.as_deref())?;
     let (room, identity) = (caller.room.clone(), caller.identity.clone());
     let session = api.house.connect(caller, offer).await?;
-    if let Some(change) = change
-        && let Err(error) = api.house.change_session(&room, &session.id, change)
-    {
-        // It may have ended by itself meanwhile.
-        let _ = api.house.disconnect(&room, &session.id);
-        return Err(error.into());
-    }
     let unfit = |_| ApiError::new(Kind::Internal, "the session's id cannot stand in a header");
     let location = format!("/v1/rooms/{room}/{}/{}", door.segment(), session.id);
     let mut headers = HeaderMap::from_iter([
@@ -83,33 +89,15 @@ pub(crate) fn require_channel(grants: &Grants, channel: &str) -> Result<(), ApiE
     Err(forbidden(format!("the access token does not grant the channel {channel:?}")))
 }
 
-/// Whether a participant may listen to what they would hear without naming a channel: in a
-/// conference it is that of their language, a call has none.
-pub(crate) fn require_default_channel<H: House>(
-    api: &Api<H>,
-    caller: &Caller,
-) -> Result<(), ApiError> {
-    if caller.grants.channels.is_none() || !caller.grants.listen {
-        return Ok(());
-    }
-    match api.house.room(&caller.room)?.kind {
-        RoomKind::Conference => require_channel(&caller.grants, &caller.hear),
-        RoomKind::Call => Ok(()),
-    }
-}
-
 /// `GET` on an address that offers are posted to: there is nothing to see, and that is no mistake of
 /// who looks (RFC 9725 keeps the method for later).
-pub(crate) async fn show_endpoint(
-    access: Access,
-    RoomPath(room): RoomPath,
-) -> Result<StatusCode, ApiError> {
+async fn show_endpoint(access: Access, RoomPath(room): RoomPath) -> Result<StatusCode, ApiError> {
     access.require_member(&room)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET` on a session: it is there, and that is all.
-pub(crate) async fn show_session<H: House>(
+async fn show_session<H: House>(
     State(api): State<Api<H>>,
     access: Access,
     path: SessionPath,
@@ -134,7 +122,7 @@ pub(crate) async fn patch<H: House>(
 }
 
 /// `DELETE` on a session: 200 (RFC 9725 §4.2).
-pub(crate) async fn delete<H: House>(
+async fn delete<H: House>(
     State(api): State<Api<H>>,
     access: Access,
     path: SessionPath,
@@ -230,12 +218,12 @@ fn entity_tag(etag: &str) -> Result<HeaderValue, ApiError> {
 }
 
 /// `OPTIONS` on an address that offers are posted to (RFC 9725 §4.2).
-pub(crate) async fn endpoint_options() -> Response {
+async fn endpoint_options() -> Response {
     middleware::preflight(ENDPOINT_METHODS, Some("application/sdp"))
 }
 
 /// `OPTIONS` on a session, with what a `PATCH` may carry (RFC 5789 §3.1).
-pub(crate) async fn session_options(accept_patch: &'static str) -> Response {
+async fn session_options(accept_patch: &'static str) -> Response {
     let mut response = middleware::preflight(SESSION_METHODS, None);
     let accept_patch = HeaderValue::from_static(accept_patch);
     response.headers_mut().insert(HeaderName::from_static("accept-patch"), accept_patch);

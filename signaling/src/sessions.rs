@@ -4,25 +4,21 @@
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{patch, post};
 
 use crate::access::{Access, forbidden};
 use crate::bodies::{CHANGE_OR_FRAGMENT, RoomPath, SdpBody};
-use crate::house::House;
+use crate::house::{House, Role};
 use crate::middleware;
 use crate::negotiation::{self, Door};
 use crate::parameters::Parameters;
 use crate::problem::ApiError;
 use crate::server::Api;
 use crate::whep;
-use crate::wire::ChangeSession;
 
 pub(crate) fn routes<H: House>() -> Router<Api<H>> {
     let options = async || middleware::preflight("POST, OPTIONS", Some("application/sdp"));
-    let session = get(negotiation::show_session::<H>)
-        .patch(negotiation::patch::<H>)
-        .delete(negotiation::delete::<H>)
-        .options(|| negotiation::session_options(CHANGE_OR_FRAGMENT));
+    let session = negotiation::session_route(patch(negotiation::patch::<H>), CHANGE_OR_FRAGMENT);
     Router::new()
         .route("/v1/rooms/{room}/sessions", post(create::<H>).options(options))
         .route("/v1/rooms/{room}/sessions/{session}", session)
@@ -42,16 +38,11 @@ async fn create<H: House>(
     }
     let parameters = Parameters::read(query.as_deref(), &["channel", "original_gain"])?;
     caller.original_gain = parameters.get("original_gain", whep::gain)?;
-    let change = match parameters.get("channel", whep::channel)? {
-        Some(channel) => {
-            whep::require_listen(&caller)?;
-            negotiation::require_channel(&caller.grants, &channel)?;
-            Some(ChangeSession { channel: Some(channel), original_gain: None })
-        }
-        None => {
-            negotiation::require_default_channel(&api, &caller)?;
-            None
-        }
-    };
-    negotiation::open(&api, Door::Sessions, caller, offer, change).await
+    let channel = parameters.get("channel", whep::channel)?;
+    if let Some(channel) = &channel {
+        whep::require_listen(&caller)?;
+        negotiation::require_channel(&caller.grants, channel)?;
+    }
+    caller.role = Role::Both { channel };
+    negotiation::open(&api, Door::Sessions, caller, offer).await
 }

@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{patch, post};
 
 use crate::access::{Access, forbidden};
 use crate::bodies::{CHANGE_OR_FRAGMENT, RoomPath, SdpBody};
@@ -16,14 +16,9 @@ use crate::server::Api;
 use crate::validate;
 
 pub(crate) fn routes<H: House>() -> Router<Api<H>> {
-    let endpoint =
-        get(negotiation::show_endpoint).post(create::<H>).options(negotiation::endpoint_options);
-    let session = get(negotiation::show_session::<H>)
-        .patch(negotiation::patch::<H>)
-        .delete(negotiation::delete::<H>)
-        .options(|| negotiation::session_options(CHANGE_OR_FRAGMENT));
+    let session = negotiation::session_route(patch(negotiation::patch::<H>), CHANGE_OR_FRAGMENT);
     Router::new()
-        .route("/v1/rooms/{room}/whep", endpoint)
+        .route("/v1/rooms/{room}/whep", negotiation::endpoint_route(post(create::<H>)))
         .route("/v1/rooms/{room}/whep/{session}", session)
 }
 
@@ -41,14 +36,13 @@ async fn create<H: House>(
     let parameters = Parameters::read(query.as_deref(), &["channel", "original_gain"])?;
     caller.original_gain = parameters.get("original_gain", gain)?;
     let channel = parameters.get("channel", channel)?;
-    match &channel {
-        Some(channel) => negotiation::require_channel(&caller.grants, channel)?,
-        None => negotiation::require_default_channel(&api, &caller)?,
+    if let Some(channel) = &channel {
+        negotiation::require_channel(&caller.grants, channel)?;
     }
     // It receives and does not send, whatever the offer and the token would allow.
     caller.grants.speak = false;
     caller.role = Role::Listen { channel };
-    negotiation::open(&api, Door::Whep, caller, offer, None).await
+    negotiation::open(&api, Door::Whep, caller, offer).await
 }
 
 pub(crate) fn require_listen(caller: &Caller) -> Result<(), ApiError> {

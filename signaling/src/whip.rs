@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing;
 
 use crate::access::{Access, forbidden};
 use crate::bodies::{RoomPath, SDP_FRAGMENT, SdpBody, SdpFragment, SessionPath};
@@ -18,14 +18,9 @@ use crate::validate::{self, same_language};
 use crate::wire::{FLOOR, Grants};
 
 pub(crate) fn routes<H: House>() -> Router<Api<H>> {
-    let endpoint =
-        get(negotiation::show_endpoint).post(create::<H>).options(negotiation::endpoint_options);
-    let session = get(negotiation::show_session::<H>)
-        .patch(patch::<H>)
-        .delete(negotiation::delete::<H>)
-        .options(|| negotiation::session_options(SDP_FRAGMENT));
+    let session = negotiation::session_route(routing::patch(patch::<H>), SDP_FRAGMENT);
     Router::new()
-        .route("/v1/rooms/{room}/whip", endpoint)
+        .route("/v1/rooms/{room}/whip", negotiation::endpoint_route(routing::post(create::<H>)))
         .route("/v1/rooms/{room}/whip/{session}", session)
 }
 
@@ -46,7 +41,7 @@ async fn create<H: House>(
     // It sends and does not receive, whatever the offer and the token would allow.
     (caller.grants.speak, caller.grants.listen) = (true, false);
     caller.role = Role::Publish { channel, relay };
-    negotiation::open(&api, Door::Whip, caller, offer, None).await
+    negotiation::open(&api, Door::Whip, caller, offer).await
 }
 
 /// `PATCH /v1/rooms/{room}/whip/{session}`: about ICE alone, there is nothing that it hears.

@@ -4,15 +4,12 @@
 
 mod common;
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{API_KEY, Face};
+use common::{API_KEY, Face, Lines};
 use signaling::house::House;
 use signaling::wire::{CreateToken, Grants, Participant, Room, RoomKind, Token};
 use signaling::{ApiConfig, ApiKey, NamedKey, mint_admin_token, mint_livekit_token, mint_token};
-use tracing_subscriber::fmt::MakeWriter;
 
 const OFFER: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n";
 const SDP: (&str, &str) = ("content-type", "application/sdp");
@@ -303,29 +300,6 @@ async fn a_development_token_has_the_grants_and_the_room_that_were_asked_for() {
     }
 }
 
-/// Where a test's log lines go.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn no_log_line_shows_a_token_or_a_key() {
     let lines = Lines::default();
@@ -353,7 +327,7 @@ async fn no_log_line_shows_a_token_or_a_key() {
     let reply = face.ask("POST", "/v1/rooms", &[JSON, ("authorization", &bearer)], body).await;
     assert_eq!(reply.status, 500);
 
-    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log = lines.text();
     let ours: Vec<_> = log.lines().filter(|line| line.contains("access")).collect();
     assert!(ours.iter().any(|line| line.contains("/v1/rooms/{room}/events")), "{ours:?}");
     assert!(log.contains("the house failed a request"), "{log}");

@@ -4,19 +4,17 @@
 
 mod common;
 
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::routing::get;
-use common::{API_KEY, Face, FakeHouse, Reply};
+use common::{API_KEY, Face, FakeHouse, Lines, Reply};
 use signaling::wire::Grants;
 use signaling::{ApiConfig, LimitsConfig};
-use tracing_subscriber::fmt::MakeWriter;
 
 fn config() -> ApiConfig {
     ApiConfig::new(API_KEY, None, false).unwrap()
@@ -145,29 +143,6 @@ async fn a_browser_may_do_nothing_with_an_answer_and_what_a_page_sets_stays() {
     }
 }
 
-/// Log lines in memory.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn a_request_leaves_one_line_and_no_token() {
     let lines = Lines::default();
@@ -179,7 +154,7 @@ async fn a_request_leaves_one_line_and_no_token() {
     let id = [("x-request-id", "call-7")];
     assert_eq!(ask(&face, HERE, &path, &id).await.status, 403);
     assert_eq!(ask(&face, HERE, "/healthz", &[]).await.status, 200);
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     assert_eq!(text.lines().count(), 1, "health is asked for too often to be told: {text}");
     for part in [
         "access",

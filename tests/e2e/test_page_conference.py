@@ -138,6 +138,11 @@ async def hold(server, held: Meeting, output) -> None:
             held.dial = await luisa.evaluate(DIAL)
             held.state.append(await luisa.evaluate(state_of("#conference-state")))
 
+            # What nobody listens to in another language is not even recognised, so there would be no
+            # captions on the floor without him.
+            token = await api.token(room, "beto", "es", grants={"speak": False})
+            await beto.connect(api.answerer(room, token, to="whep", channel="es"))
+
             # From the last stop the arrow key leads to the first: the floor.
             await luisa.evaluate("document.querySelector('#dial input:checked').focus()")
             await luisa.press(*ARROW_RIGHT)
@@ -153,8 +158,6 @@ async def hold(server, held: Meeting, output) -> None:
             await take_pictures(luisa, output)
 
             # Somebody speaks on the page, and a peer hears the interpretation.
-            token = await api.token(room, "beto", "es", grants={"speak": False})
-            await beto.connect(api.answerer(room, token, to="whep", channel="es"))
             before = len(beto.log.arrived)
             anna = await browser.open(f"{invited}&role=speaker", script=WATCH)
             await fill_in(anna, "Anna", listen="en")

@@ -20,6 +20,11 @@ impl RoomState {
         targets
     }
 
+    /// Whether anybody wants the speech of `speaker` in another language.
+    pub(super) fn is_interpreted(&self, speaker: &Member) -> bool {
+        self.interpreted_for(speaker).next().is_some()
+    }
+
     /// Who hears another language than `speaker` speaks.
     fn interpreted_for<'a>(&'a self, speaker: &'a Member) -> impl Iterator<Item = &'a Member> {
         self.members.iter().filter(move |member| {

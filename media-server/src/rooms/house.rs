@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use inference::Language;
-use inference::translate::Translator;
 use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
 use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, VoiceInfo};
 use tokio::sync::broadcast;
 
 use super::{Rooms, Shared};
+use crate::catalogue;
 use crate::media::PeerId;
 use crate::transport::{self, IceFragment, TransportError};
 
@@ -137,31 +136,12 @@ impl House for Rooms {
 
     fn languages(&self) -> Vec<LanguageInfo> {
         let models = &self.shared.models;
-        let spoken: Vec<Language> =
-            Language::all().filter(|language| models.voices.supports(*language)).collect();
-        Language::all()
-            .map(|from| LanguageInfo {
-                code: from.to_string(),
-                name: from.english_name().to_owned(),
-                targets: spoken
-                    .iter()
-                    .filter(|to| **to != from && models.translator.supports(from, **to))
-                    .map(ToString::to_string)
-                    .collect(),
-            })
-            .filter(|language| !language.targets.is_empty())
-            .collect()
+        let spoken = |language| models.voices.supports(language);
+        catalogue::languages(models, spoken).into_iter().map(|(_, info)| info).collect()
     }
 
     fn voices(&self) -> Vec<VoiceInfo> {
-        let voices = self.shared.models.voices.voices().into_iter();
-        voices
-            .map(|voice| VoiceInfo {
-                name: voice.name,
-                language: voice.language.to_string(),
-                engine: voice.engine,
-            })
-            .collect()
+        catalogue::voices(&self.shared.models)
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -65,7 +65,7 @@ impl Member {
         let gain = caller.original_gain.unwrap_or(room.original_gain);
         check_gain(gain)?;
         let (publishes, receives) = match &caller.role {
-            Role::Both => (true, true),
+            Role::Both { .. } => (true, true),
             Role::Publish { .. } => (true, false),
             Role::Listen { .. } => (false, true),
         };
@@ -107,12 +107,14 @@ impl Member {
                 }
                 room.check_spoken(spoken)?;
             }
-            Role::Both if member.speaks => room.check_spoken(spoken)?,
-            Role::Both | Role::Listen { .. } => {}
+            Role::Both { .. } if member.speaks => room.check_spoken(spoken)?,
+            Role::Both { .. } | Role::Listen { .. } => {}
         }
         if member.listens {
             member.station = match &caller.role {
-                Role::Listen { channel: Some(channel) } => Some(room.station(channel)?),
+                Role::Both { channel: Some(channel) } | Role::Listen { channel: Some(channel) } => {
+                    Some(room.station(channel)?)
+                }
                 _ if !room.is_conference() => None,
                 _ if room.has_channel(hear) => Some(Station::Channel(hear)),
                 _ => Some(Station::Floor),

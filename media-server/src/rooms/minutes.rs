@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use inference::Language;
 use inference::translate::Translation;
@@ -13,6 +13,7 @@ use signaling::transcripts::{Meeting, NewMeeting, NewTranslation, NewUtterance, 
 use signaling::wire::{Room, UtteranceRef};
 
 use super::Shared;
+use super::events::now_ms;
 use crate::listener::Mark;
 
 /// The meetings that are going on, by room. Without a store, or in a room that keeps nothing, every
@@ -56,9 +57,7 @@ impl Minutes {
     pub(super) fn ended(&self, room: &str) {
         let Some(open) = self.open.lock().remove(room) else { return };
         if let Some(store) = &self.store {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-            store.end_meeting(&open.meeting, now_ms.max(open.started_at_ms));
+            store.end_meeting(&open.meeting, now_ms().max(open.started_at_ms));
         }
     }
 

@@ -250,7 +250,7 @@ impl RoomState {
         }
         match &self.conference {
             Some(conference) => conference.wants(self, speaker),
-            None if self.call_targets(speaker).is_empty() => Want::Nothing,
+            None if !self.is_interpreted(speaker) => Want::Nothing,
             None => Want::Words,
         }
     }

@@ -263,9 +263,14 @@ fn what_a_token_does_not_grant_is_forbidden() {
     let with = |caller: Caller, grants: Grants| Caller { grants, ..caller };
     let channels = Some(vec!["es".to_owned(), "floor".to_owned()]);
     let some = Grants { channels, ..Grants::default() };
+    let both_on = |channel: &str| {
+        let role = Role::Both { channel: Some(channel.to_owned()) };
+        Caller { role, ..caller("anna", "en") }
+    };
     for forbidden in [
         with(listener("anna", "fr"), some.clone()),
         with(caller("anna", "en"), some.clone()),
+        with(both_on("fr"), some.clone()),
         with(interpreter("anna", "fr"), Grants::default()),
         with(
             interpreter("anna", "fr"),
@@ -277,7 +282,8 @@ fn what_a_token_does_not_grant_is_forbidden() {
         let refused = world.reserve(&forbidden);
         assert!(matches!(refused, Err(HouseError::Forbidden(_))), "{refused:?}");
     }
-    world.join(&with(listener("anna", "es"), some));
+    world.join(&with(both_on("es"), some));
+    assert_eq!(world.room().participants()[0].channel.as_deref(), Some("es"));
     let to = |channel: &str| ChangeSession {
         channel: Some(channel.to_owned()),
         ..ChangeSession::default()

@@ -23,7 +23,7 @@ pub(super) fn language(code: &str) -> Language {
 
 pub(super) fn caller(identity: &str, language: &str) -> Caller {
     Caller {
-        role: Role::Both,
+        role: Role::Both { channel: None },
         original_gain: None,
         room: "r".to_owned(),
         identity: identity.to_owned(),

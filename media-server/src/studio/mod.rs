@@ -15,7 +15,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inference::translate::Translator as _;
 use inference::{CancelToken, Language, text_language};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -26,6 +25,7 @@ use signaling::studio::{
 use signaling::wire::{LanguageInfo, VoiceInfo};
 use tokio::sync::oneshot;
 
+use crate::catalogue;
 use crate::engine::Models;
 use crate::segmenter::SegmenterConfig;
 use lane::Lane;
@@ -126,20 +126,9 @@ impl Drop for CancelOnDrop {
     }
 }
 
+/// Text need not be spoken.
 fn translatable(models: &Models) -> Arc<Languages> {
-    let languages = Language::all()
-        .map(|from| {
-            let targets = Language::all().filter(|to| *to != from);
-            let targets = targets.filter(|to| models.translator.supports(from, *to));
-            let info = LanguageInfo {
-                code: from.to_string(),
-                name: from.english_name().to_owned(),
-                targets: targets.map(|to| to.to_string()).collect(),
-            };
-            (from, info)
-        })
-        .filter(|(_, info)| !info.targets.is_empty());
-    Arc::new(languages.collect())
+    Arc::new(catalogue::languages(models, |_| true))
 }
 
 fn language(field: &'static str, code: &str) -> Result<Language, StudioError> {
@@ -153,14 +142,7 @@ impl Studio for House {
     }
 
     fn voices(&self) -> Vec<VoiceInfo> {
-        let voices = self.models.voices.voices().into_iter();
-        voices
-            .map(|voice| VoiceInfo {
-                name: voice.name,
-                language: voice.language.to_string(),
-                engine: voice.engine,
-            })
-            .collect()
+        catalogue::voices(&self.models)
     }
 
     fn models(&self) -> Vec<StudioModel> {

@@ -44,7 +44,7 @@ impl FakeRoom {
             muted: self.muted.contains(&caller.identity),
             interprets: interprets(caller),
             channel: match &caller.role {
-                Role::Listen { channel } => channel.clone(),
+                Role::Both { channel } | Role::Listen { channel } => channel.clone(),
                 _ => None,
             },
         }
@@ -215,7 +215,8 @@ impl House for FakeHouse {
         }
         self.with(&caller.room.clone(), |fake| {
             if let Role::Publish { channel: Some(channel), .. }
-            | Role::Listen { channel: Some(channel) } = &caller.role
+            | Role::Listen { channel: Some(channel) }
+            | Role::Both { channel: Some(channel) } = &caller.role
             {
                 fake.require_channel(channel)?;
             }
@@ -460,5 +461,34 @@ impl Reply {
         assert!(problem.kind.starts_with("/problems/"), "{}", problem.kind);
         assert!(!problem.title.is_empty() && !problem.detail.is_empty());
         problem
+    }
+}
+
+/// Where a test's log lines go.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
     }
 }

@@ -16,6 +16,9 @@ import wrtc from "@roamhq/wrtc";
 const SAMPLE_RATE = 48_000;
 const FRAME = SAMPLE_RATE / 100;
 
+// What the library does in the background, candidates for one, may fail as it may in a browser.
+process.on("unhandledRejection", (error) => console.error(error));
+
 const [mode, url, token, path, restart] = process.argv.slice(2);
 
 function connected(connection) {
