@@ -138,8 +138,8 @@ async def hold(server, held: Meeting, output) -> None:
             held.dial = await luisa.evaluate(DIAL)
             held.state.append(await luisa.evaluate(state_of("#conference-state")))
 
-            # What nobody listens to in another language is not even recognised, so there would be no
-            # captions on the floor without him.
+            # What nobody listens to in another language is not even recognised, so there would be
+            # no captions on the floor without him.
             token = await api.token(room, "beto", "es", grants={"speak": False})
             await beto.connect(api.answerer(room, token, to="whep", channel="es"))
 
