@@ -165,7 +165,7 @@ impl Conference {
                 }
                 None => continue,
             };
-            picture.tuned.insert(member.peer, programme);
+            picture.tuned.insert(member.peer, (programme, room.own_voice(member)));
         }
         for booth in self.booths.values() {
             let language = booth.spec.language;
@@ -218,6 +218,15 @@ impl Booth {
 }
 
 impl RoomState {
+    /// Who brings a listener's own sound: themselves, or the newest session in which the same person
+    /// speaks.
+    fn own_voice(&self, listener: &Member) -> PeerId {
+        let speaks = |member: &&Member| member.speaks && member.identity == listener.identity;
+        let session = Some(listener).filter(speaks);
+        let session = session.or_else(|| self.members.iter().rev().find(speaks));
+        session.map_or(listener.peer, |member| member.peer)
+    }
+
     /// A human interpreter begins to speak: the channel is theirs. Who speaks a channel's own
     /// language is remembered.
     pub(super) fn take_channel(&mut self, peer: PeerId, now: Instant) {

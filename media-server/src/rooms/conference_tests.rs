@@ -17,7 +17,7 @@ fn carry(channel: ChannelId, source: impl Into<Option<PeerId>>) -> Order {
 
 fn tune(peer: PeerId, channel: ChannelId, gain: f32) -> Order {
     let programme = Programme::Channel { channel, original: GainStep::nearest(gain) };
-    Order::Tune { peer, programme }
+    Order::Tune { peer, programme, own: peer }
 }
 
 fn taken_by(channel: &str, interpreter: Option<&str>) -> EventKind {
@@ -66,6 +66,21 @@ fn nobody_is_interpreted_for_themselves() {
 }
 
 #[test]
+fn who_listens_in_one_session_and_speaks_in_another_is_told_to_the_plane_as_one_person() {
+    let mut world = World::conference(&["en", "es"]);
+    let floor = |peer, own| Order::Tune { peer, programme: Programme::Floor, own };
+    let listens = world.join(&listener("anna", "floor"));
+    assert_eq!(world.orders(), [floor(listens, listens)]);
+    let speaks = world.join(&speaker("anna", "en"));
+    let on_floor = Order::OnFloor { peer: speaks, on_floor: true };
+    assert_eq!(world.orders(), [on_floor, floor(listens, speaks)]);
+    world.join(&speaker("ben", "en"));
+    assert!(!world.orders().iter().any(|order| matches!(order, Order::Tune { .. })));
+    world.leave(speaks);
+    assert_eq!(world.orders(), [floor(listens, listens)]);
+}
+
+#[test]
 fn a_channel_opens_with_its_first_listener_and_closes_behind_its_last() {
     let mut world = World::conference(&["en", "es"]);
     let (es, original) = (channel(2), 0.2);
@@ -109,7 +124,7 @@ fn a_listener_changes_channel_and_gain_without_anybody_elses_notice() {
     assert!(change(&mut world, None, Some(0.04)).is_empty(), "the same step");
     let back = change(&mut world, Some("es-MX"), Some(1.0));
     assert_eq!(back, [tune(moves, es, 1.0), Order::Close(fr)]);
-    let floor = Order::Tune { peer: moves, programme: Programme::Floor };
+    let floor = Order::Tune { peer: moves, programme: Programme::Floor, own: moves };
     assert_eq!(change(&mut world, Some("floor"), None), [floor]);
     assert_eq!(world.room().participant("b").expect("there").channel.as_deref(), Some("floor"));
 }
