@@ -121,6 +121,7 @@ impl House for Rooms {
             return Err(HouseError::NoSuchParticipant(identity.to_owned()));
         }
         for peer in peers {
+            self.shared.stories.lock().cancel_of(peer);
             self.shared.remove_peer(peer, "removed");
         }
         Ok(())

@@ -88,21 +88,29 @@ impl Meeting {
     /// Somebody says the sentence; waits until it is translated into so many languages, and spoken
     /// in so many.
     fn say(&mut self, peer: PeerId, translated: u64, spoken: u64) {
+        let before = self.worked();
+        self.says(peer);
+        self.until([before[0] + 1, before[1] + translated, before[2] + spoken]);
+    }
+
+    fn says(&mut self, peer: PeerId) {
         let ended = Instant::now();
         let mark = |seconds_ago: f32| Mark {
             rtp_timestamp: 0,
             arrived: ended - Duration::from_secs_f32(seconds_ago),
         };
-        let before = self.worked();
         assert!(self.sink.wanted(peer));
         let utterance = self.sink.started(peer);
         let samples_16k = self.speech_16k.clone();
         let (first_voiced, last_voiced) = (mark(2.5), mark(0.5));
         let heard = Heard { samples_16k, first_voiced, last_voiced, ended };
         self.sink.heard(peer, utterance, heard);
-        let goal = [before[0] + 1, before[1] + translated, before[2] + spoken];
+    }
+
+    fn until(&self, goal: [u64; 3]) {
+        let since = Instant::now();
         while self.worked() != goal {
-            assert!(ended.elapsed() < PATIENCE, "{:?} of {goal:?}", self.worked());
+            assert!(since.elapsed() < PATIENCE, "{:?} of {goal:?}", self.worked());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -208,4 +216,14 @@ fn what_a_human_interprets_into_a_channel_is_interpreted_on_into_one_that_takes_
     meeting.say(ines, 1, 1);
     let jun = meeting.join(&speaker("jun", "ja"));
     assert!(!meeting.sink.wanted(jun), "Spanish comes from her English");
+}
+
+#[test]
+fn what_was_said_to_its_end_is_interpreted_although_its_speaker_has_left() {
+    let mut meeting = Meeting::open(&["en", "es"], CreateRoom::default());
+    let anna = meeting.join(&speaker("anna", "en"));
+    meeting.join(&listener("a", "es"));
+    meeting.says(anna);
+    meeting.rooms.shared.remove_peer(anna, "left");
+    meeting.until([1, 1, 1]);
 }

@@ -124,6 +124,7 @@ impl Shared {
     }
 
     /// Takes a peer out of its room and tells the room. The media plane is asked to close it too.
+    /// What they have said is still interpreted: a goodbye is followed by a leave.
     pub(super) fn remove_peer(&self, peer: PeerId, reason: &str) {
         {
             let mut state = self.state.lock();
@@ -141,7 +142,10 @@ impl Shared {
             return false;
         };
         self.obey(key, orders, |_| ());
-        peers.into_iter().for_each(|peer| self.forget_peer(peer));
+        for peer in peers {
+            self.stories.lock().cancel_of(peer);
+            self.forget_peer(peer);
+        }
         true
     }
 
@@ -152,7 +156,6 @@ impl Shared {
         if let Some(listener) = self.listener.get() {
             listener.detach(peer);
         }
-        self.stories.lock().cancel_of(peer);
     }
 
     /// Tells the plane and the speaker what has changed. The state stays locked meanwhile, so that

@@ -167,7 +167,7 @@ impl Stories {
         story.held.extract_if(.., |packet| packet.language == language).collect()
     }
 
-    /// The speaker left: what they said is not worth finishing.
+    /// What somebody said is wanted no more: they were removed, or the room is over.
     pub(super) fn cancel_of(&mut self, speaker: PeerId) {
         for story in self.0.values().filter(|story| story.speaker == speaker) {
             story.cancel.cancel();

@@ -23,6 +23,9 @@ const MARKER_OUTPUT: &str = "tptptptp";
 const MAX_LINE_BYTES: usize = 600;
 /// How long an answer may take; a busy machine needs milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(4);
+/// Words of a text that are left out because espeak-ng dies of them; with more, it is espeak-ng that
+/// is broken.
+const MAX_DEADLY_WORDS: u32 = 4;
 /// Processes kept per language while nobody needs them.
 const MAX_IDLE: usize = 2;
 /// Lines of an answer that may wait to be read; a process that writes more is waited for.
@@ -45,13 +48,24 @@ impl Phonemizer {
     /// it. The phonemes of a diphthong or an affricate are tied by `^`; a word in another language
     /// is enclosed in flags such as `(e^n)`.
     ///
+    /// A word that espeak-ng dies of has none.
+    ///
     /// # Errors
-    /// If espeak-ng cannot be started, or failed twice.
+    /// If espeak-ng cannot be started, or fails again and again.
     pub fn phonemes(
         &self,
         voice: &'static str,
         texts: &[&str],
     ) -> Result<Vec<String>, EspeakError> {
+        match self.ask(voice, texts) {
+            Err(EspeakError::Died) => {
+                texts.iter().map(|text| self.spared_phonemes(voice, text)).collect()
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn ask(&self, voice: &'static str, texts: &[&str]) -> Result<Vec<String>, EspeakError> {
         let kept = self.idle.lock().get_mut(voice).and_then(Vec::pop);
         if let Some(mut process) = kept
             && let Ok(answers) = process.ask(texts)
@@ -64,6 +78,25 @@ impl Phonemizer {
         let answers = process.ask(texts)?;
         self.keep(voice, process);
         Ok(answers)
+    }
+
+    /// The phonemes of a text without the words that espeak-ng dies of: version 1.51 does of some
+    /// letters of foreign scripts in Hindi.
+    fn spared_phonemes(&self, voice: &'static str, text: &str) -> Result<String, EspeakError> {
+        let mut answers = Vec::new();
+        let mut deadly = 0;
+        for word in text.split_whitespace() {
+            match self.ask(voice, &[word]) {
+                Ok(answer) => answers.extend(answer),
+                Err(EspeakError::Died) if deadly < MAX_DEADLY_WORDS => deadly += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        if deadly > 0 {
+            tracing::warn!(voice, deadly, "espeak-ng dies of some words: they are left out");
+        }
+        answers.retain(|answer: &String| !answer.is_empty());
+        Ok(answers.join(" "))
     }
 
     fn keep(&self, voice: &'static str, process: Process) {
@@ -199,6 +232,16 @@ mod tests {
             process.child.wait().expect("it ends");
         }
         assert_eq!(phonemizer.phonemes("it", &["buongiorno"]).expect("a new one"), before);
+    }
+
+    #[test]
+    fn a_word_that_kills_the_process_is_left_out_and_nothing_else() {
+        let phonemizer = Phonemizer::new();
+        let greeting = phonemizer.phonemes("hi", &["नमस्ते"]).expect("espeak-ng is installed");
+        let deadly = ["नमस्ते ᏇUUἨ नमस्ते", "ᏇUUἨ", "नमस्ते"];
+        let answers = phonemizer.phonemes("hi", &deadly).expect("answered");
+        assert!(answers[0].starts_with(&greeting[0]) && answers[0].ends_with(&greeting[0]));
+        assert_eq!(answers[2], greeting[0]);
     }
 
     #[test]
