@@ -1,14 +1,23 @@
 //! The JSON types of the API, as they stand on the wire. Times are milliseconds.
 
+mod object;
 mod transcripts;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "server")]
+use crate::openapi::shapes::{
+    Channel, Channels, DisplayName, Gain, Identity, LanguageTag, Languages, Lifetime, Places,
+    RoomName, Timeout, VoiceName,
+};
+
+pub(crate) use self::object::object;
 pub use self::transcripts::{Meeting, Transcript, TranscriptLine};
 
 /// What kind of conversation a room holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum RoomKind {
     /// Two participants, each hears the other's interpretation.
     #[default]
@@ -18,27 +27,47 @@ pub enum RoomKind {
     Conference,
 }
 
+/// A word and nothing else: what serde derives takes an object with the word as its key too.
+impl TryFrom<String> for RoomKind {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "call" => Ok(Self::Call),
+            "conference" => Ok(Self::Conference),
+            _ => Err(format!("a room's kind is call or conference, not {word:?}")),
+        }
+    }
+}
+
 /// Body of `POST /v1/rooms`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateRoom {
     /// Name of the room, `[A-Za-z0-9_-]{1,64}`; the server invents one when it is missing.
+    #[cfg_attr(feature = "server", schema(value_type = Option<RoomName>))]
     pub name: Option<String>,
     /// Kind of the room.
     pub kind: RoomKind,
     /// Languages of the room. In a call: those that may be spoken; empty allows every supported
     /// one. In a conference: its channels, at least one.
+    #[cfg_attr(feature = "server", schema(value_type = Languages))]
     pub languages: Vec<String>,
     /// Gain of the original speech under its interpretation, 0 to 1; the server's default when
     /// missing.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Gain>))]
     pub original_gain: Option<f32>,
     /// Most participants at a time; 2 for a call.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Places>))]
     pub max_participants: Option<usize>,
     /// Seconds after which a room that nobody has ever joined ends; 0 keeps it. The server's
     /// default when missing.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Timeout>))]
     pub empty_timeout_s: Option<u64>,
     /// Seconds after which a room ends that everybody has left; 0 keeps it. The server's default
     /// when missing.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Timeout>))]
     pub departure_timeout_s: Option<u64>,
     /// Whether what is said is kept (`GET /v1/rooms/{room}/transcript`); the server's default when
     /// missing.
@@ -47,14 +76,17 @@ pub struct CreateRoom {
 
 /// A room as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Room {
     /// Name, unique on the server.
+    #[cfg_attr(feature = "server", schema(value_type = RoomName))]
     pub name: String,
     /// Kind of the room.
     pub kind: RoomKind,
     /// Languages of the room; see [`CreateRoom::languages`].
     pub languages: Vec<String>,
     /// Gain of the original speech under its interpretation, 0 to 1.
+    #[cfg_attr(feature = "server", schema(value_type = Gain))]
     pub original_gain: f32,
     /// Most participants at a time.
     pub max_participants: usize,
@@ -72,6 +104,7 @@ pub struct Room {
 
 /// A participant as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Participant {
     /// Identity, unique in the room.
     pub identity: String,
@@ -100,17 +133,20 @@ pub const FLOOR: &str = "floor";
 
 /// What a participant may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Grants {
     /// Send audio.
     pub speak: bool,
     /// Receive audio and events.
     pub listen: bool,
-    /// Channels of a conference that may be listened to; `None` allows every one.
+    /// Channels of a conference that may be listened to; every one when missing.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<Channels>))]
     pub channels: Option<Vec<String>>,
     /// Channels of a conference that they may interpret into.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "server", schema(value_type = Languages))]
     pub interpret: Vec<String>,
     /// Mute, remove, end the room.
     pub moderate: bool,
@@ -124,17 +160,21 @@ impl Default for Grants {
 
 /// Body of `PATCH /v1/rooms/{room}/sessions/{session}` as JSON: what is missing stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ChangeSession {
     /// The conference channel to listen to from now on: a language or `floor`.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Channel>))]
     pub channel: Option<String>,
     /// Gain of the original under the interpretation, 0 to 1. It is rounded to one of 0, 0.1, 0.2,
     /// 0.4 and 1, of which each is mixed once for all who share it.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Gain>))]
     pub original_gain: Option<f32>,
 }
 
 /// Body of `PATCH /v1/rooms/{room}/participants/{identity}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeParticipant {
     /// Whether the server takes no more sound from them.
@@ -143,6 +183,7 @@ pub struct ChangeParticipant {
 
 /// Answer of `GET /v1/rooms/{room}/ice-servers`: an `RTCConfiguration` of the WebRTC API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct IceServers {
     /// STUN and TURN servers; none when the server names none.
     #[serde(rename = "iceServers")]
@@ -151,6 +192,7 @@ pub struct IceServers {
 
 /// An `RTCIceServer` of the WebRTC API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct IceServer {
     /// Where it is, such as `turn:turn.example.org?transport=udp`.
     pub urls: Vec<String>,
@@ -164,66 +206,82 @@ pub struct IceServer {
 
 /// Body of `POST /v1/rooms/{room}/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// Identity, unique in the room, `[A-Za-z0-9_.@-]{1,64}`.
+    #[cfg_attr(feature = "server", schema(value_type = Identity))]
     pub identity: String,
     /// Display name; the identity when missing.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<DisplayName>))]
     pub name: Option<String>,
     /// Language spoken (BCP 47).
+    #[cfg_attr(feature = "server", schema(value_type = LanguageTag))]
     pub language: String,
     /// Language heard (BCP 47); the one spoken when missing.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<LanguageTag>))]
     pub hear: Option<String>,
     /// Voice in which interpretations are spoken to the participant, one of `GET /v1/voices` for
     /// the language heard; the language's default when missing. In a conference, where a channel
     /// sounds the same for all, the voice in which the participant is interpreted on the channel of
     /// that language.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<VoiceName>))]
     pub voice: Option<String>,
     /// What the participant may do.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub grants: Grants,
     /// Lifetime in seconds; 6 hours when missing.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<Lifetime>))]
     pub ttl_s: Option<u64>,
 }
 
 /// Body of `POST /v1/development/tokens`, which a server in development mode answers to anybody:
 /// a token, and the room for it when there is none of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateDevelopmentToken {
     /// Name of the room, `[A-Za-z0-9_-]{1,64}`.
+    #[cfg_attr(feature = "server", schema(value_type = RoomName))]
     pub room: String,
     /// As in [`CreateToken`]; the server invents one when it is missing.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<Identity>))]
     pub identity: Option<String>,
     /// As in [`CreateToken`].
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<DisplayName>))]
     pub name: Option<String>,
     /// As in [`CreateToken`].
+    #[cfg_attr(feature = "server", schema(value_type = LanguageTag))]
     pub language: String,
     /// As in [`CreateToken`].
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<LanguageTag>))]
     pub hear: Option<String>,
     /// As in [`CreateToken`].
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<VoiceName>))]
     pub voice: Option<String>,
     /// As in [`CreateToken`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub grants: Grants,
     /// Kind of the room, when it is made.
     #[serde(default)]
     pub kind: RoomKind,
     /// Languages of the room, when it is made; see [`CreateRoom::languages`].
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Languages))]
     pub languages: Vec<String>,
 }
 
 /// Answer of `GET /v1/development`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Development {
     /// Whether `POST /v1/development/tokens` makes tokens without a key.
     pub tokens: bool,
@@ -231,6 +289,7 @@ pub struct Development {
 
 /// Answer of `POST /v1/rooms/{room}/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Token {
     /// The JWT.
     pub token: String,
@@ -242,9 +301,11 @@ pub struct Token {
 
 /// An error body, `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URI reference that names the kind of problem, such as `/problems/no-opus`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::openapi::problem_type))]
     pub kind: String,
     /// Short summary, the same for every problem of the kind.
     pub title: String,
@@ -256,6 +317,7 @@ pub struct Problem {
 
 /// One message of `GET /v1/rooms/{room}/events`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Event {
     /// Position in the room's stream, counted from 1 without gaps.
     pub seq: u64,
@@ -281,6 +343,7 @@ impl Event {
 /// an event of the name `lagged`, and also the last before the server lets go of a client that fell
 /// behind; a WebSocket is then closed with code 1013.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Lagged {
     /// Always `lagged`.
     #[serde(rename = "type")]
@@ -305,6 +368,7 @@ impl Lagged {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(tag = "type")]
 pub enum EventKind {
     /// The room was made.
@@ -439,6 +503,7 @@ pub enum EventKind {
 
 /// Which text of an utterance is not final yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PartialStage {
     /// What was said.
@@ -449,6 +514,7 @@ pub enum PartialStage {
 
 /// Which utterance, and whose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct UtteranceRef {
     /// Id, unique on the server.
     pub utterance: String,
@@ -459,6 +525,7 @@ pub struct UtteranceRef {
 /// Where the time of an utterance went, in milliseconds. The stages from `endpoint_ms` to
 /// `playout_ms` follow each other without gaps, so their sum is `lag_ms`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Trace {
     /// First to last voiced sample.
@@ -512,6 +579,7 @@ impl Trace {
 
 /// Answer of `GET /v1/languages`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LanguageInfo {
     /// BCP 47 code.
     pub code: String,
@@ -523,6 +591,7 @@ pub struct LanguageInfo {
 
 /// One entry of the answer of `GET /v1/voices`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct VoiceInfo {
     /// Name, as a token may carry it.
     pub name: String,
@@ -530,4 +599,12 @@ pub struct VoiceInfo {
     pub language: String,
     /// The engine that has it.
     pub engine: String,
+}
+
+/// Answer of `GET /healthz` and `GET /readyz` when all is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Status {
+    /// `ok` or `ready`.
+    pub status: String,
 }
