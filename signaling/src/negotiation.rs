@@ -84,8 +84,8 @@ pub(crate) fn looked_at<H: House>(at: At<H>, name: &str) -> At<H> {
     let doc = Doc::new(
         &format!("lookAt{name}"),
         tags::SESSIONS,
-        "Nothing to see",
-        "The address is for `POST`; looking at it is no mistake (RFC 9725 §4.2).",
+        &format!("Look at the {} address", name.to_uppercase()),
+        "There is nothing to see: the address is for `POST`; looking at it is no mistake (RFC 9725 §4.2).",
         Asks::KeyOrToken,
     )
     .answers(Answer::new(204, "Sessions are opened here."));
@@ -101,7 +101,11 @@ pub(crate) fn session<H: House, T: 'static>(
 ) -> At<H> {
     let doc = |verb: &str, summary: &str, about: &str| {
         let id = format!("{verb}{name}Session");
-        Doc::new(&id, tags::SESSIONS, summary, about, Asks::KeyOrToken)
+        let summary = match name {
+            "" => summary.to_owned(),
+            door => format!("{summary} ({})", door.to_uppercase()),
+        };
+        Doc::new(&id, tags::SESSIONS, &summary, about, Asks::KeyOrToken)
     };
     let show_doc = doc(
         "get",

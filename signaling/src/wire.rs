@@ -2,6 +2,7 @@
 
 mod object;
 mod transcripts;
+mod whole;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::openapi::shapes::{
 
 pub(crate) use self::object::object;
 pub use self::transcripts::{Meeting, Transcript, TranscriptLine};
+use self::whole::whole;
 
 /// What kind of conversation a room holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,14 +62,17 @@ pub struct CreateRoom {
     pub original_gain: Option<f32>,
     /// Most participants at a time; 2 for a call.
     #[cfg_attr(feature = "server", schema(value_type = Option<Places>))]
+    #[serde(deserialize_with = "whole")]
     pub max_participants: Option<usize>,
     /// Seconds after which a room that nobody has ever joined ends; 0 keeps it. The server's
     /// default when missing.
     #[cfg_attr(feature = "server", schema(value_type = Option<Timeout>))]
+    #[serde(deserialize_with = "whole")]
     pub empty_timeout_s: Option<u64>,
     /// Seconds after which a room ends that everybody has left; 0 keeps it. The server's default
     /// when missing.
     #[cfg_attr(feature = "server", schema(value_type = Option<Timeout>))]
+    #[serde(deserialize_with = "whole")]
     pub departure_timeout_s: Option<u64>,
     /// Whether what is said is kept (`GET /v1/rooms/{room}/transcript`); the server's default when
     /// missing.
@@ -234,7 +239,7 @@ pub struct CreateToken {
     #[serde(default, deserialize_with = "object")]
     pub grants: Grants,
     /// Lifetime in seconds; 6 hours when missing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "server", schema(value_type = Option<Lifetime>))]
     pub ttl_s: Option<u64>,
 }
