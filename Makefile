@@ -85,11 +85,6 @@ test-e2e: models ## Whole calls alone: aiortc peers and a browser against the ru
 peers: models ## Our LibreTranslate interface beside the real LibreTranslate (fetches about 600 MB)
 	@scripts/test-peers.sh "$(DRAGOMAN)" $(ARGS)
 
-.PHONY: test-unproven
-test-unproven: models ## End-to-end tests that were written and not seen to pass yet
-	@scripts/setup.sh test
-	@scripts/test-e2e.sh "$(DRAGOMAN)" -m unproven $(ARGS)
-
 .PHONY: soak-joins
 soak-joins: setup ## 500 joins and leaves in a row: memory, threads and descriptors afterwards
 	JOINS=500 cargo test $(CARGO_ARGS) --test joins -- --nocapture

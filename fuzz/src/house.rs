@@ -18,6 +18,8 @@ impl House for EmptyHouse {
             empty_timeout_s: 300,
             departure_timeout_s: 20,
             keep_transcript: false,
+            record: request.record,
+            relay: request.relay,
             created_at_ms: 1,
             participants: Vec::new(),
         })
@@ -92,4 +94,15 @@ impl House for EmptyHouse {
     fn ready(&self) -> Result<(), String> {
         Ok(())
     }
+    fn drain(&self) {}
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+
+    fn is_idle(&self) -> bool {
+        true
+    }
+
+    fn end_all(&self, _: &str) {}
 }

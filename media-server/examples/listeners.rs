@@ -60,7 +60,7 @@ fn shared(number: u64, window: Duration) -> f64 {
     let mut ring = [house.plane.open_channel(ROOM, CHANNEL).unwrap()];
     let programme = Programme::Channel { channel: CHANNEL, original: GainStep::nearest(0.0) };
     for id in 0..number {
-        house.plane.tune(ROOM, PeerId(id), programme);
+        house.plane.tune(ROOM, PeerId(id), programme, PeerId(id));
     }
     measure("a channel, encoded once", &house, &listeners, &mut ring, window)
 }
@@ -82,7 +82,7 @@ fn floor(number: u64, window: Duration) -> f64 {
     house.plane.set_on_floor(ROOM, PeerId(number), true);
     let listeners = listeners(&house, number);
     for id in 0..number {
-        house.plane.tune(ROOM, PeerId(id), Programme::Floor);
+        house.plane.tune(ROOM, PeerId(id), Programme::Floor, PeerId(id));
     }
     measure("a floor, passed on", &house, &listeners, &mut [], window)
 }

@@ -45,7 +45,7 @@ fn a_floor_a_channel_and_a_human_interpreter_over_real_udp() {
     let callers: Vec<&Caller> = listeners.iter().map(|(caller, _)| caller).collect();
 
     for id in 10..13 {
-        house.plane.tune(ROOM, PeerId(id), Programme::Floor);
+        house.plane.tune(ROOM, PeerId(id), Programme::Floor, PeerId(id));
     }
     for caller in &callers {
         until("the floor", || loudest(500.0, &caller.heard()) > 0.3);
@@ -59,7 +59,7 @@ fn a_floor_a_channel_and_a_human_interpreter_over_real_udp() {
     });
 
     for id in 10..13 {
-        house.plane.tune(ROOM, PeerId(id), spanish(0.0));
+        house.plane.tune(ROOM, PeerId(id), spanish(0.0), PeerId(id));
     }
     let start = callers[0].heard().len();
     let before = house.plane.stats();
@@ -91,7 +91,7 @@ fn a_floor_a_channel_and_a_human_interpreter_over_real_udp() {
         until("the human", || loudest(3_000.0, &since(*start, caller)) > 0.3);
     }
     house.plane.set_interpreter(ROOM, SPANISH, None);
-    house.plane.tune(ROOM, PeerId(10), spanish(1.0));
+    house.plane.tune(ROOM, PeerId(10), spanish(1.0), PeerId(10));
     let start = callers[0].heard().len();
     say(&mut ring, 2);
     until("the machine again", || loudest(2_000.0, &since(start, callers[0])) > 0.3);

@@ -100,12 +100,12 @@ fn neither_does_a_conference_with_listeners_on_the_floor_and_on_a_channel() {
         (12, over(0.4), false),
         (13, over(0.2), true),
     ];
-    let mut listeners: Vec<(PeerId, Outbound)> = programmes
+    let mut listeners: Vec<Outbound> = programmes
         .into_iter()
         .map(|(id, programme, has_originals)| {
             let mut outbound = Outbound::new(playout_ring(1).1, has_originals).unwrap();
-            outbound.tune(Tuned { room: 1, programme });
-            (PeerId(id), outbound)
+            outbound.tune(Tuned { room: 1, programme, own: PeerId(id) });
+            outbound
         })
         .collect();
     let (loud, quiet) = (speech(TICKS), Bytes::from_static(&[0x78, 0xff, 0xfe]));
@@ -143,15 +143,15 @@ fn neither_does_a_conference_with_listeners_on_the_floor_and_on_a_channel() {
         }
         let of = |id| speakers.iter().find(|speaker| speaker.0 == id);
         conference.hear(|id| of(id).map(|speaker| &speaker.1));
-        for (id, outbound) in &listeners {
-            let programme = outbound.tuned().unwrap().programme;
-            conference.want(*id, programme, outbound.has_originals(), true);
+        for outbound in &listeners {
+            let Tuned { programme, own, .. } = outbound.tuned().unwrap();
+            conference.want(own, programme, outbound.has_originals(), true);
         }
         conference.make(|id| of(id).map(|speaker| &speaker.3), &counters);
-        for (id, outbound) in &mut listeners {
+        for outbound in &mut listeners {
             let original = |id| of(id).map(|speaker| &speaker.3);
-            let (id, tick) = (*id, u64::from(tick));
-            outbound.tick_tuned(tick, id, &conference, original, &counters, |_, _| Ok(())).unwrap();
+            let tick = u64::from(tick);
+            outbound.tick_tuned(tick, &conference, original, &counters, |_, _| Ok(())).unwrap();
         }
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);

@@ -144,6 +144,20 @@ pub(crate) fn create_room(request: &CreateRoom) -> Result<(), String> {
     for tag in &request.languages {
         language(tag).map_err(|problem| format!("languages: {problem}"))?;
     }
+    if request.record.len() > MAX_LANGUAGES || request.relay.len() > MAX_LANGUAGES {
+        return Err(format!("record, relay: at most {MAX_LANGUAGES} channels can be named"));
+    }
+    for tag in &request.record {
+        language(tag).map_err(|problem| format!("record: {problem}"))?;
+    }
+    for (into, from) in &request.relay {
+        language(into)
+            .and_then(|()| language(from))
+            .map_err(|problem| format!("relay: {problem}"))?;
+        if same_language(into, from) {
+            return Err("relay: a channel is not interpreted from itself".to_owned());
+        }
+    }
     if let Some(original_gain) = request.original_gain {
         gain(original_gain).map_err(|problem| format!("original_gain: {problem}"))?;
     }

@@ -4,6 +4,8 @@ mod object;
 mod transcripts;
 mod whole;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "server")]
@@ -77,6 +79,11 @@ pub struct CreateRoom {
     /// Whether what is said is kept (`GET /v1/rooms/{room}/transcript`); the server's default when
     /// missing.
     pub keep_transcript: Option<bool>,
+    /// Channels of a conference whose text is made although nobody listens: they are recorded.
+    pub record: Vec<String>,
+    /// Channels of a conference, and from which other channel the machine interprets each while a
+    /// human interprets into that one: `{"es": "en"}` takes Spanish from the interpreter's English.
+    pub relay: BTreeMap<String, String>,
 }
 
 /// A room as the API shows it.
@@ -101,6 +108,12 @@ pub struct Room {
     pub departure_timeout_s: u64,
     /// Whether what is said is kept.
     pub keep_transcript: bool,
+    /// Channels that are recorded; see [`CreateRoom::record`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub record: Vec<String>,
+    /// Channels that take relay from another; see [`CreateRoom::relay`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub relay: BTreeMap<String, String>,
     /// Creation time, milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// Who is in it.
@@ -128,6 +141,9 @@ pub struct Participant {
     /// The conference channel they interpret into, when they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interprets: Option<String>,
+    /// The conference channel they interpret from; the floor when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
     /// The conference channel they listen to: a language or `floor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,

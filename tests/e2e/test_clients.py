@@ -18,8 +18,6 @@ TIMEOUT_S = 90
 # The recording holds what libwebrtc plays, with its own jitter buffer in it.
 MOST_WORDS_WRONG = 0.35
 
-pytestmark = pytest.mark.unproven
-
 
 class Client:
     """One run of `whip_whep.mjs`."""

@@ -42,6 +42,27 @@ def test_a_conference_needs_channels_that_this_server_can_speak(server):
     assert "en" in possible and "es" in possible and "la" not in possible
 
 
+def test_only_channels_of_the_room_are_recorded_or_take_relay(server):
+    both = ["en", "es"]
+    wrong = [
+        ({"languages": both, "record": ["fr"]}, "fr"),
+        ({"languages": both, "relay": {"es": "fr"}}, "fr"),
+        ({"kind": "call", "record": ["es"]}, "a call has none"),
+    ]
+
+    async def ask():
+        async with Api(server) as api:
+            refused = [(await create(api, server, **options))[1] for options, _ in wrong]
+            right = {"languages": both, "record": ["es"], "relay": {"es": "en"}}
+            return refused, (await create(api, server, **right))[1]
+
+    refused, right = asyncio.run(ask())
+    for reply, (options, names) in zip(refused, wrong, strict=True):
+        assert reply.status == 422 and names in reply.json["detail"], options
+    assert right.status == 201, right.text
+    assert (right.json["record"], right.json["relay"]) == (["es"], {"es": "en"})
+
+
 def test_a_room_that_nobody_joins_ends_and_so_does_one_that_everybody_has_left(server):
     async def live():
         async with Api(server) as api:

@@ -112,6 +112,8 @@ impl House for ToneHouse {
             empty_timeout_s: 0,
             departure_timeout_s: 0,
             keep_transcript: false,
+            record: request.record,
+            relay: request.relay,
             created_at_ms: 0,
             participants: Vec::new(),
         };
@@ -302,6 +304,7 @@ impl PeerConnectionEventHandler for Handler {
             voice: None,
             muted: false,
             interprets: None,
+            relay: None,
             channel: None,
         };
         publish(

@@ -18,7 +18,7 @@ use signaling::wire::Trace;
 use super::timeline::Timeline;
 use super::{ConfigArgs, LogFormat, start_logging};
 use crate::audio_file::{self, AudioFile};
-use crate::engine::{DropReason, Engine, Job, Models, Observer, UtteranceId};
+use crate::engine::{DropReason, Engine, Job, Models, Observer, Target, UtteranceId};
 use crate::segmenter::{Ear, Event, Segment};
 use crate::trace::Times;
 
@@ -310,8 +310,7 @@ impl Session<'_> {
             utterance: id,
             samples_16k: segment.samples_16k,
             from: self.from(),
-            targets: self.args.to.into_iter().collect(),
-            voices: BTreeMap::new(),
+            targets: self.args.to.map(Target::spoken).into_iter().collect(),
             times,
             cancel: CancelToken::new(),
         };

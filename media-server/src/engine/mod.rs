@@ -13,7 +13,6 @@ mod models;
 mod speculation;
 mod stages;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -73,6 +72,25 @@ impl std::fmt::Display for UtteranceId {
     }
 }
 
+/// What is wanted of an utterance in one language.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The language.
+    pub language: Language,
+    /// The voice that it is spoken in; the language's default when missing.
+    pub voice: Option<String>,
+    /// Whether anybody hears it. If not, it is translated and not spoken.
+    pub is_heard: bool,
+}
+
+impl Target {
+    /// Speech in a language, in its default voice.
+    #[must_use]
+    pub fn spoken(language: Language) -> Self {
+        Self { language, voice: None, is_heard: true }
+    }
+}
+
 /// One utterance to interpret.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -82,10 +100,8 @@ pub struct Job {
     pub samples_16k: Vec<f32>,
     /// The spoken language; `None` detects it.
     pub from: Option<Language>,
-    /// The languages wanted, each once.
-    pub targets: Vec<Language>,
-    /// The voice for a language; one that is missing here is spoken in its default voice.
-    pub voices: BTreeMap<Language, String>,
+    /// What is wanted of it; each language once.
+    pub targets: Vec<Target>,
     /// When it was spoken.
     pub times: Times,
     /// Whether it is spoken, or captioned only.

@@ -133,7 +133,6 @@ mod tests {
             samples_16k: Vec::new(),
             from: None,
             targets: Vec::new(),
-            voices: std::collections::BTreeMap::new(),
             voiced: true,
             times: Times::new(now, now, now),
             cancel: CancelToken::new(),

@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 
 use super::speculation::{Guess, Recognition};
 use super::{
-    DropReason, EngineConfig, Job, Models, Observer, Partial, SPOKEN_RATE_HZ, UtteranceId, in_time,
+    DropReason, EngineConfig, Job, Models, Observer, Partial, SPOKEN_RATE_HZ, Target, UtteranceId,
+    in_time,
 };
 use crate::resample::Resampler;
 use crate::trace::Times;
@@ -42,6 +43,7 @@ struct Task {
     language: Language,
     voice: Option<String>,
     times: Mutex<Times>,
+    is_heard: bool,
     voiced: bool,
     cancel: CancelToken,
 }
@@ -194,15 +196,16 @@ impl Stages {
         }
         self.observer.transcribed(job.utterance, &transcript, &job.times);
 
-        for language in job.targets {
+        for Target { language, voice, is_heard } in job.targets {
             if language == transcript.language {
                 continue;
             }
             let task = Arc::new(Task {
                 utterance: job.utterance,
                 language,
-                voice: job.voices.get(&language).cloned(),
+                voice,
                 times: Mutex::new(job.times),
+                is_heard,
                 voiced: job.voiced,
                 cancel: job.cancel.clone(),
             });
@@ -226,7 +229,7 @@ impl Stages {
         let mut speech: Option<Sender<String>> = None;
         let mut unspoken = (!task.voiced).then_some(DropReason::Overlapped);
         let mut say = |clause: String| {
-            if unspoken.is_some() {
+            if unspoken.is_some() || !task.is_heard {
                 return;
             }
             if speech.is_none() {
@@ -271,6 +274,9 @@ impl Stages {
                     *times
                 };
                 self.observer.translated(task.utterance, task.language, &translation, &times);
+                if !task.is_heard {
+                    return;
+                }
                 if let Some(reason) = unspoken {
                     let detail = match reason {
                         DropReason::Overlapped => "captioned only: somebody else was speaking",

@@ -3,7 +3,7 @@
 //! A tick has four parts: it is [heard](Conference::hear) what is said, listeners
 //! [want](Conference::want) their programmes, what is wanted is [made](Conference::make), and each
 //! listener takes what is theirs. What several listeners hear alike is mixed and encoded once. Only
-//! who would hear themselves in it has a mix of their own.
+//! who would hear themselves in it has a mix of their own, without what their `own` peer brings.
 
 use super::channel::Channel;
 use super::floor::Floor;
@@ -129,7 +129,7 @@ impl Conference {
     /// own for the floor; who is not connected yet takes nothing.
     pub fn want(
         &mut self,
-        listener: PeerId,
+        own: PeerId,
         programme: Programme,
         has_originals: bool,
         is_connected: bool,
@@ -138,8 +138,8 @@ impl Conference {
         if !is_connected {
             return;
         }
-        let main = self.main(listener, programme, has_originals).place();
-        let apart = if has_originals { self.floor_of(listener).place() } else { None };
+        let main = self.main(own, programme, has_originals).place();
+        let apart = if has_originals { self.floor_of(own).place() } else { None };
         for place in [main, apart].into_iter().flatten() {
             match place {
                 Place::Floor => self.is_floor_wanted = true,
@@ -168,17 +168,17 @@ impl Conference {
     #[must_use]
     pub fn interpretation(
         &self,
-        listener: PeerId,
+        own: PeerId,
         programme: Programme,
         has_originals: bool,
     ) -> Feed<'_> {
-        self.made(self.main(listener, programme, has_originals))
+        self.made(self.main(own, programme, has_originals))
     }
 
     /// Fourth part: what a listener hears on their track for the originals.
     #[must_use]
-    pub fn originals(&self, listener: PeerId) -> Feed<'_> {
-        self.made(self.floor_of(listener))
+    pub fn originals(&self, own: PeerId) -> Feed<'_> {
+        self.made(self.floor_of(own))
     }
 
     /// Which utterances begin and end in this tick for who hears a programme.
@@ -198,19 +198,19 @@ impl Conference {
         Feed::Shared { payload, is_first }
     }
 
-    fn main(&self, listener: PeerId, programme: Programme, has_originals: bool) -> Origin<'_> {
+    fn main(&self, own: PeerId, programme: Programme, has_originals: bool) -> Origin<'_> {
         let silence = Origin::Own(Mix::default());
         let (channel, original) = match programme {
             // They have it on the other track.
             Programme::Floor if has_originals => return silence,
-            Programme::Floor => return self.floor_of(listener),
+            Programme::Floor => return self.floor_of(own),
             Programme::Channel { channel, .. } if has_originals => (channel, GainStep::NONE),
             Programme::Channel { channel, original } => (channel, original),
         };
         let Some((index, channel)) = self.find(channel) else { return silence };
         let heard = if original == GainStep::NONE { &[] } else { self.floor.heard() };
         let interpreter = channel.interpreter();
-        if heard.contains(&listener) || interpreter.is_some_and(|human| human.id() == listener) {
+        if heard.contains(&own) || interpreter.is_some_and(|human| human.id() == own) {
             return Origin::Own(channel.mix(original, heard));
         }
         match interpreter {
@@ -221,8 +221,8 @@ impl Conference {
         }
     }
 
-    fn floor_of(&self, listener: PeerId) -> Origin<'_> {
-        if self.floor.heard().contains(&listener) {
+    fn floor_of(&self, own: PeerId) -> Origin<'_> {
+        if self.floor.heard().contains(&own) {
             return Origin::Own(self.floor.mix());
         }
         self.floor.passed_on().map_or(Origin::Shared(Place::Floor), Origin::PassedOn)

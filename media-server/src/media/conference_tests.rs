@@ -235,6 +235,25 @@ fn a_speaker_who_listens_to_a_channel_over_the_floor_does_not_hear_themselves_in
 }
 
 #[test]
+fn who_publishes_on_one_connection_and_listens_on_another_does_not_hear_themselves() {
+    let mut world = World::new();
+    let (anna, bert) = (world.on_floor(1, 500.0), world.on_floor(2, 1_300.0));
+    let listens = world.listener(11, Programme::Floor, false);
+    world.tune_without(listens, Programme::Floor, anna);
+    let level = |world: &World, hertz| world.level(listens, Track::Interpretation, hertz);
+    world.run(20, &[anna]);
+    assert!(level(&world, 500.0) < 0.01, "alone on the floor");
+    world.run(20, &[anna, bert]);
+    assert!(level(&world, 500.0) < 0.01 && level(&world, 1_300.0) > 0.35);
+    // Her own language: what she says is passed on to who else listens there.
+    world.tune_without(listens, channel(0.0), anna);
+    world.conference.set_interpreter(SPANISH, Some(anna));
+    world.run(20, &[anna]);
+    assert!(level(&world, 500.0) < 0.01, "on the channel of her own language");
+    assert_continuous(world.got(listens));
+}
+
+#[test]
 fn a_human_interpreter_takes_a_channel_over_and_gives_it_back() {
     let mut world = World::new();
     let anna = world.on_floor(1, 500.0);

@@ -103,14 +103,19 @@ impl World {
     pub fn listener(&mut self, id: u64, programme: Programme, has_originals: bool) -> PeerId {
         let (_, reader) = playout_ring(1);
         let mut outbound = Outbound::new(reader, has_originals).unwrap();
-        outbound.tune(Tuned { room: 7, programme });
+        outbound.tune(Tuned { room: 7, programme, own: PeerId(id) });
         let listener = Listener { outbound, got: [Vec::new(), Vec::new()], told: Vec::new() };
         self.listeners.insert(PeerId(id), listener);
         PeerId(id)
     }
 
     pub fn tune(&mut self, id: PeerId, programme: Programme) {
-        self.listeners.get_mut(&id).unwrap().outbound.tune(Tuned { room: 7, programme });
+        self.tune_without(id, programme, id);
+    }
+
+    /// Tunes a listener whose own sound comes from another peer.
+    pub fn tune_without(&mut self, id: PeerId, programme: Programme, own: PeerId) {
+        self.listeners.get_mut(&id).unwrap().outbound.tune(Tuned { room: 7, programme, own });
     }
 
     /// Puts an utterance of `frames` frames of a 2 kHz tone into the channel.
@@ -152,14 +157,14 @@ impl World {
             let (speakers, counters) = (&self.speakers, &self.counters);
             let original = |id| speakers.get(&id).and_then(|speaker| speaker.original.as_ref());
             self.conference.hear(|id| speakers.get(&id).map(|speaker| &speaker.inbound));
-            for (id, listener) in &self.listeners {
+            for listener in self.listeners.values() {
                 let outbound = &listener.outbound;
-                let programme = outbound.tuned().unwrap().programme;
-                self.conference.want(*id, programme, outbound.has_originals(), true);
+                let Tuned { programme, own, .. } = outbound.tuned().unwrap();
+                self.conference.want(own, programme, outbound.has_originals(), true);
             }
             self.conference.make(original, counters);
             let (tick, conference) = (self.tick, &self.conference);
-            for (id, Listener { outbound, got, told }) in &mut self.listeners {
+            for Listener { outbound, got, told } in self.listeners.values_mut() {
                 let send = |track: Track, packet: RtpOut<'_>| {
                     got[track as usize].push(Got {
                         tick,
@@ -171,7 +176,7 @@ impl World {
                     Ok(())
                 };
                 let (first, progress) =
-                    outbound.tick_tuned(tick, *id, conference, original, counters, send).unwrap();
+                    outbound.tick_tuned(tick, conference, original, counters, send).unwrap();
                 if progress != Progress::default() {
                     told.push((tick, first, progress));
                 }

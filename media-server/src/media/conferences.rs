@@ -46,10 +46,10 @@ impl Conferences {
         for conference in self.0.values_mut() {
             conference.hear(|id| peers.get(&id).and_then(Peer::inbound));
         }
-        for (id, peer) in peers {
-            let Some(Tuned { room, programme }) = peer.tuned() else { continue };
+        for peer in peers.values() {
+            let Some(Tuned { room, programme, own }) = peer.tuned() else { continue };
             if let Some(conference) = self.0.get_mut(&room) {
-                conference.want(*id, programme, peer.has_originals(), peer.is_connected());
+                conference.want(own, programme, peer.has_originals(), peer.is_connected());
             }
         }
         for conference in self.0.values_mut() {

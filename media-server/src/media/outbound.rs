@@ -44,6 +44,9 @@ pub struct Tuned {
     pub room: u64,
     /// What of it.
     pub programme: Programme,
+    /// Who brings the listener's own sound: the same peer, or another of the same person, who
+    /// publishes on one connection and listens on another. They do not hear it.
+    pub own: PeerId,
 }
 
 /// The sending side of one peer.
@@ -175,24 +178,23 @@ impl Outbound {
     pub fn tick_tuned<'a>(
         &mut self,
         tick: u64,
-        listener: PeerId,
         conference: &Conference,
         original: impl Fn(PeerId) -> Option<&'a [f32; PLAYOUT_SAMPLES]>,
         counters: &Counters,
         mut send: impl FnMut(Section, RtpOut<'_>) -> Result<(), TransportError>,
     ) -> Result<(Option<u32>, Progress), TransportError> {
-        let Some(Tuned { programme, .. }) = self.tuned else {
+        let Some(Tuned { programme, own, .. }) = self.tuned else {
             return Ok((None, Progress::default()));
         };
-        let feed = conference.interpretation(listener, programme, self.originals.is_some());
+        let feed = conference.interpretation(own, programme, self.originals.is_some());
         let mut first = None;
-        self.interpretation.play(tick, listener, feed, &original, counters, |packet| {
+        self.interpretation.play(tick, own, feed, &original, counters, |packet| {
             first.get_or_insert(packet.timestamp);
             send(Section::Interpretation, packet)
         })?;
         if let Some(part) = self.originals.as_mut() {
-            let feed = conference.originals(listener);
-            part.play(tick, listener, feed, original, counters, |packet| {
+            let feed = conference.originals(own);
+            part.play(tick, own, feed, original, counters, |packet| {
                 send(Section::Originals, packet)
             })?;
         }
@@ -226,7 +228,7 @@ impl Part {
     fn play<'a>(
         &mut self,
         tick: u64,
-        listener: PeerId,
+        own: PeerId,
         feed: Feed<'_>,
         original: impl Fn(PeerId) -> Option<&'a [f32; PLAYOUT_SAMPLES]>,
         counters: &Counters,
@@ -235,7 +237,7 @@ impl Part {
         match feed {
             Feed::Shared { payload, is_first } => send(self.line.made(tick, is_first, payload)),
             Feed::Own(mix) => {
-                self.track.tick_mix(&mix, Some(listener), original, counters)?;
+                self.track.tick_mix(&mix, Some(own), original, counters)?;
                 let (payload, is_first) = self.track.packet();
                 send(self.line.made(tick, is_first, payload))
             }

@@ -227,8 +227,7 @@ impl Peer {
             counters.packets_out.add(1);
             connection.send_rtp(now, track, packet)
         };
-        let (first, progress) =
-            outbound.tick_tuned(tick, self.id, conference, original, counters, send)?;
+        let (first, progress) = outbound.tick_tuned(tick, conference, original, counters, send)?;
         Ok(first.map(|rtp_timestamp| Sent { rtp_timestamp, progress }))
     }
 

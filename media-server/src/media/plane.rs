@@ -186,15 +186,16 @@ impl MediaPlane {
     }
 
     /// `listener` hears this programme from now on, on the track that it has: its sequence numbers
-    /// and timestamps go on. A listener that is on the floor itself never hears itself. One with a
+    /// and timestamps go on. What `own` says is left out: the
+    /// listener's own sound, which another peer of the same person may bring. A listener with a
     /// track of its own for the originals has the floor there, and on the other one what is
     /// interpreted, at most.
     ///
     /// The listener must be connected already ([`connect`](Self::connect) has returned). What is set
     /// by [`set_route`](Self::set_route) and [`set_voice_gain`](Self::set_voice_gain), and what is in
     /// its own playout ring, is not heard any more.
-    pub fn tune(&self, room: u64, listener: PeerId, programme: Programme) {
-        self.order(room, Command::Tune { listener, tuned: Tuned { room, programme } });
+    pub fn tune(&self, room: u64, listener: PeerId, programme: Programme, own: PeerId) {
+        self.order(room, Command::Tune { listener, tuned: Tuned { room, programme, own } });
     }
 
     /// Whether the sound of `source` is on the floor of its conference. It leaves the floor by

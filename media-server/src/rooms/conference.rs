@@ -1,7 +1,8 @@
 //! What a conference makes of its members.
 //!
-//! **What is interpreted.** A channel has work while somebody listens to it, and only with
-//! utterances in another language, and only while no human interprets into it. An utterance that no
+//! **What is interpreted.** A channel has work while somebody listens to it or it is recorded, and
+//! only with utterances in another language, and only while no human interprets into it. Into one
+//! that is recorded and that nobody hears it is translated and not spoken. An utterance that no
 //! channel wants is not even recognised.
 //!
 //! **Whose sound is on a channel.** One source at a time; the floor is below it at the listener's
@@ -19,8 +20,11 @@
 //! **Human interpreters** have a channel from their first word until they have been silent for
 //! `rooms.interpreter_hold_s`, are muted, or leave. The machine gives up what it was going to say
 //! there (captioned only) and interprets nothing into that channel meanwhile. What they say is
-//! recognised, as text in the channel's language, and not interpreted further: who wants to
-//! interpret from it listens to it (`relay`), the machine does not.
+//! recognised, as text in the channel's language.
+//!
+//! **Relay.** A channel may take relay from another: while a human has that one, the machine
+//! interprets what the human says and not what is said on the floor, which suits a language of the
+//! floor that the machine knows less well. Humans who interpret from a channel listen to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -43,6 +47,10 @@ pub(super) struct BoothSpec {
     pub(super) language: Language,
     /// Languages that the machine can interpret from.
     pub(super) sources: BTreeSet<Language>,
+    /// Its text is wanted although nobody listens.
+    pub(super) is_recorded: bool,
+    /// The channel that the machine interprets from while a human interprets into that one.
+    pub(super) relay: Option<Language>,
     /// Voices that speakers get in turn, and all that can be asked for.
     pub(super) voices: Vec<String>,
     pub(super) known_voices: BTreeSet<String>,
@@ -83,6 +91,21 @@ impl Conference {
         Self { booths: booths.collect(), appeared: BTreeMap::new(), count: 0 }
     }
 
+    /// The channels that are recorded.
+    pub(super) fn recorded(&self) -> impl Iterator<Item = String> {
+        let recorded = self.booths.values().filter(|booth| booth.spec.is_recorded);
+        recorded.map(|booth| booth.spec.language.to_string())
+    }
+
+    /// The channels that take relay, and from which.
+    pub(super) fn relays(&self) -> impl Iterator<Item = (String, String)> {
+        let pair = |booth: &Booth| {
+            let from = booth.spec.relay?;
+            Some((booth.spec.language.to_string(), from.to_string()))
+        };
+        self.booths.values().filter_map(pair)
+    }
+
     /// Whether what is said in a language can be heard on any channel.
     pub(super) fn understands(&self, language: Language) -> bool {
         self.booths.values().any(|booth| booth.spec.language == language)
@@ -104,30 +127,51 @@ impl Conference {
         self.count += 1;
     }
 
-    /// Channels that a floor speaker's words go into.
+    /// Channels that a speaker's words go into, and whether anybody hears them there.
     pub(super) fn targets<'a>(
         &'a self,
         room: &'a RoomState,
         speaker: &'a Member,
-    ) -> impl Iterator<Item = (Language, ChannelId)> + 'a {
+    ) -> impl Iterator<Item = (Language, ChannelId, bool)> + 'a {
         let booths = self.booths.values().filter(move |booth| {
-            speaker.is_on_floor()
+            self.takes_from(booth, speaker)
                 && booth.spec.language != speaker.language
                 && booth.spec.sources.contains(&speaker.language)
                 && booth.shift.is_none()
-                && has_listeners(room, booth.spec.language, Some(speaker))
         });
-        booths.map(|booth| (booth.spec.language, booth.id))
+        let targets = booths.map(move |booth| {
+            let is_heard = has_listeners(room, booth.spec.language, Some(speaker));
+            (booth.spec.language, booth.id, is_heard)
+        });
+        targets.filter(|(language, _, is_heard)| *is_heard || self.is_recorded(*language))
+    }
+
+    /// Whether the machine interprets a speaker into this channel: somebody on the floor, unless it
+    /// takes relay from a channel that a human has now, or that human.
+    fn takes_from(&self, booth: &Booth, speaker: &Member) -> bool {
+        if let Some(channel) = speaker.interprets {
+            return booth.spec.relay == Some(channel);
+        }
+        let has_human = |channel| self.booths.get(&channel).is_some_and(|own| own.shift.is_some());
+        // Who speaks the relay's language themselves needs no interpreter in between.
+        let relay = booth.spec.relay.filter(|channel| *channel != speaker.language);
+        speaker.is_on_floor() && !relay.is_some_and(has_human)
+    }
+
+    fn is_recorded(&self, language: Language) -> bool {
+        self.booths.get(&language).is_some_and(|booth| booth.spec.is_recorded)
     }
 
     pub(super) fn wants(&self, room: &RoomState, speaker: &Member) -> Want {
-        let is_heard = |language| has_listeners(room, language, Some(speaker));
-        if let Some(channel) = speaker.interprets {
-            return if is_heard(channel) { Want::Words } else { Want::Nothing };
-        }
-        if self.targets(room, speaker).next().is_some() {
+        let language = speaker.language;
+        let is_heard = has_listeners(room, language, Some(speaker));
+        let is_interpreter = speaker.interprets.is_some();
+        if self.targets(room, speaker).next().is_some()
+            || self.is_recorded(language)
+            || (is_interpreter && is_heard)
+        {
             Want::Words
-        } else if self.booths.contains_key(&speaker.language) && is_heard(speaker.language) {
+        } else if self.booths.contains_key(&language) && is_heard {
             Want::Presence
         } else {
             Want::Nothing
@@ -165,7 +209,7 @@ impl Conference {
                 }
                 None => continue,
             };
-            picture.tuned.insert(member.peer, programme);
+            picture.tuned.insert(member.peer, (programme, room.own_voice(member)));
         }
         for booth in self.booths.values() {
             let language = booth.spec.language;
@@ -218,6 +262,15 @@ impl Booth {
 }
 
 impl RoomState {
+    /// Who brings a listener's own sound: themselves, or the newest session in which the same person
+    /// speaks.
+    fn own_voice(&self, listener: &Member) -> PeerId {
+        let speaks = |member: &&Member| member.speaks && member.identity == listener.identity;
+        let session = Some(listener).filter(speaks);
+        let session = session.or_else(|| self.members.iter().rev().find(speaks));
+        session.map_or(listener.peer, |member| member.peer)
+    }
+
     /// A human interpreter begins to speak: the channel is theirs. Who speaks a channel's own
     /// language is remembered.
     pub(super) fn take_channel(&mut self, peer: PeerId, now: Instant) {

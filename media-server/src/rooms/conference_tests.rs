@@ -1,13 +1,14 @@
 //! Who is interpreted into what, whose sound is on a channel, and what of it is told to whom.
 
+use std::sync::Arc;
+
 use signaling::house::{Caller, HouseError, Role};
 use signaling::wire::{ChangeSession, EventKind};
 
 use super::super::orders::Order;
-use super::super::testing::{
-    World, caller, channel, codes, interpreter, language, listener, speaker,
-};
+use super::super::testing::{World, caller, channel, codes, interpreter, listener, speaker};
 use super::*;
+use crate::speaker::Outlet;
 
 const HOLD: Duration = Duration::from_secs(10);
 
@@ -17,7 +18,7 @@ fn carry(channel: ChannelId, source: impl Into<Option<PeerId>>) -> Order {
 
 fn tune(peer: PeerId, channel: ChannelId, gain: f32) -> Order {
     let programme = Programme::Channel { channel, original: GainStep::nearest(gain) };
-    Order::Tune { peer, programme }
+    Order::Tune { peer, programme, own: peer }
 }
 
 fn taken_by(channel: &str, interpreter: Option<&str>) -> EventKind {
@@ -66,6 +67,58 @@ fn nobody_is_interpreted_for_themselves() {
 }
 
 #[test]
+fn who_listens_in_one_session_and_speaks_in_another_is_told_to_the_plane_as_one_person() {
+    let mut world = World::conference(&["en", "es"]);
+    let floor = |peer, own| Order::Tune { peer, programme: Programme::Floor, own };
+    let listens = world.join(&listener("anna", "floor"));
+    assert_eq!(world.orders(), [floor(listens, listens)]);
+    let speaks = world.join(&speaker("anna", "en"));
+    let on_floor = Order::OnFloor { peer: speaks, on_floor: true };
+    assert_eq!(world.orders(), [on_floor, floor(listens, speaks)]);
+    world.join(&speaker("ben", "en"));
+    assert!(!world.orders().iter().any(|order| matches!(order, Order::Tune { .. })));
+    world.leave(speaks);
+    assert_eq!(world.orders(), [floor(listens, listens)]);
+}
+
+#[test]
+fn a_recorded_channel_is_interpreted_although_nobody_listens_and_plays_nothing() {
+    let mut world = World::with_booths(&["en", "es", "fr"], |booth| {
+        booth.is_recorded = booth.language == Language::ES;
+    });
+    let anna = world.join(&speaker("anna", "en"));
+    assert_eq!(world.room().wants(anna), Want::Words);
+    assert_eq!(world.room().targets(anna), [(Language::ES, Arc::from([]))]);
+    assert!(!world.orders().iter().any(|order| matches!(order, Order::Open(_))));
+    world.join(&listener("l", "es"));
+    let spanish = Arc::from([Outlet::Channel(channel(2))]);
+    assert_eq!(world.room().targets(anna), [(Language::ES, spanish)]);
+    let beto = world.join(&speaker("beto", "es"));
+    assert_eq!(world.room().wants(beto), Want::Words, "what is said in it is recorded too");
+    assert!(world.room().targets(beto).is_empty());
+}
+
+#[test]
+fn a_channel_takes_relay_from_a_human_while_there_is_one() {
+    let mut world = World::with_booths(&["en", "es", "fr"], |booth| {
+        booth.relay = (booth.language == Language::ES).then_some(Language::EN);
+    });
+    let jun = world.join(&speaker("jun", "ja"));
+    let amy = world.join(&speaker("amy", "en"));
+    world.join(&listener("a", "es"));
+    world.join(&listener("b", "fr"));
+    let ines = world.join(&interpreter("ines", "en"));
+    assert_eq!(world.targets(jun), codes(&["es", "fr"]), "she has not begun");
+    assert_eq!(world.room().wants(ines), Want::Words, "although nobody listens to hers");
+    world.start(ines);
+    assert_eq!(world.targets(jun), codes(&["fr"]));
+    assert_eq!(world.targets(ines), codes(&["es"]));
+    assert_eq!(world.targets(amy), codes(&["es", "fr"]), "her English needs no interpreter");
+    world.leave(ines);
+    assert_eq!(world.targets(jun), codes(&["es", "fr"]));
+}
+
+#[test]
 fn a_channel_opens_with_its_first_listener_and_closes_behind_its_last() {
     let mut world = World::conference(&["en", "es"]);
     let (es, original) = (channel(2), 0.2);
@@ -109,7 +162,7 @@ fn a_listener_changes_channel_and_gain_without_anybody_elses_notice() {
     assert!(change(&mut world, None, Some(0.04)).is_empty(), "the same step");
     let back = change(&mut world, Some("es-MX"), Some(1.0));
     assert_eq!(back, [tune(moves, es, 1.0), Order::Close(fr)]);
-    let floor = Order::Tune { peer: moves, programme: Programme::Floor };
+    let floor = Order::Tune { peer: moves, programme: Programme::Floor, own: moves };
     assert_eq!(change(&mut world, Some("floor"), None), [floor]);
     assert_eq!(world.room().participant("b").expect("there").channel.as_deref(), Some("floor"));
 }
@@ -293,7 +346,8 @@ fn a_relay_is_a_channel_of_the_room_and_not_ones_own() {
     assert!(matches!(world.reserve(&from("fr")), Err(HouseError::Invalid(_))));
     assert!(matches!(world.reserve(&from("de")), Err(HouseError::NoSuchChannel { .. })));
     world.join(&from("en"));
-    assert!(world.room().has_channel(language("fr")));
+    let shown = world.room().participant("ines").expect("there");
+    assert_eq!(shown.relay.as_deref(), Some("en"), "whoever listens may want to know");
 }
 
 #[test]

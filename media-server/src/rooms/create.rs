@@ -1,6 +1,6 @@
 //! Judges the wish for a new room and makes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use inference::Language;
@@ -40,8 +40,17 @@ impl Shared {
             return Err(HouseError::Invalid(detail));
         }
         let booths = match request.kind {
-            RoomKind::Call => Vec::new(),
-            RoomKind::Conference => booths(&self.models, &languages)?,
+            RoomKind::Call if request.record.is_empty() && request.relay.is_empty() => Vec::new(),
+            RoomKind::Call => {
+                let detail = "record and relay are about channels, and a call has none";
+                return Err(HouseError::Invalid(detail.to_owned()));
+            }
+            RoomKind::Conference => {
+                let mut booths = booths(&self.models, &languages)?;
+                record(&mut booths, &request.record)?;
+                relay(&mut booths, &request.relay)?;
+                booths
+            }
         };
         let mut state = self.state.lock();
         if state.rooms.len() >= config.max_rooms {
@@ -78,6 +87,8 @@ fn booths(models: &Models, languages: &[Language]) -> Result<Vec<BoothSpec>, Hou
                 sources,
                 voices: in_turn.map(|voice| voice.name.clone()).collect(),
                 known_voices: own.iter().map(|voice| voice.name.clone()).collect(),
+                is_recorded: false,
+                relay: None,
             }
         })
     };
@@ -98,6 +109,43 @@ fn booths(models: &Models, languages: &[Language]) -> Result<Vec<BoothSpec>, Hou
         return Err(HouseError::Invalid(format!("a conference needs languages: {possible}")));
     }
     Ok(booths)
+}
+
+/// Notes which channels are recorded.
+fn record(booths: &mut [BoothSpec], channels: &[String]) -> Result<(), HouseError> {
+    for channel in channels {
+        let index = index_of(booths, "record", channel)?;
+        booths[index].is_recorded = true;
+    }
+    Ok(())
+}
+
+/// Notes which channels take relay from which.
+fn relay(booths: &mut [BoothSpec], relays: &BTreeMap<String, String>) -> Result<(), HouseError> {
+    for (into, from) in relays {
+        let (into, from) = (index_of(booths, "relay", into)?, index_of(booths, "relay", from)?);
+        let from = booths[from].language;
+        let booth = &mut booths[into];
+        if !booth.sources.contains(&from) {
+            let detail =
+                format!("relay: the machine cannot interpret {from} into {}", booth.language);
+            return Err(HouseError::Invalid(detail));
+        }
+        booth.relay = Some(from);
+    }
+    Ok(())
+}
+
+fn index_of(booths: &[BoothSpec], field: &str, channel: &str) -> Result<usize, HouseError> {
+    let language = channel.parse::<Language>().ok();
+    let index = booths.iter().position(|booth| Some(booth.language) == language);
+    index.ok_or_else(|| {
+        let known: Vec<&str> = booths.iter().map(|booth| booth.language.code()).collect();
+        let known = known.join(", ");
+        HouseError::Invalid(format!(
+            "{field}: {channel:?} is none of the room's channels ({known})"
+        ))
+    })
 }
 
 /// Languages that can be interpreted into `language`.

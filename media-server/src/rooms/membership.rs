@@ -41,6 +41,8 @@ pub(super) struct Member {
     pub(super) listens: bool,
     /// The channel of a conference that they interpret into.
     pub(super) interprets: Option<Language>,
+    /// What they interpret from.
+    pub(super) relay: Option<Station>,
     /// What they listen to in a conference.
     pub(super) station: Option<Station>,
     /// Gain of the original under its interpretation, 0 to 1.
@@ -86,6 +88,7 @@ impl Member {
             speaks: publishes && grants.speak,
             listens: receives && grants.listen,
             interprets: None,
+            relay: None,
             station: None,
             original_gain: gain,
             allowed: grants.channels.clone(),
@@ -126,8 +129,8 @@ impl Member {
         Ok(member)
     }
 
-    /// Their sound goes into a channel. What they hear themselves (`relay`) is checked and up to
-    /// their listening session.
+    /// Their sound goes into a channel. What they hear themselves is up to their listening session;
+    /// `relay` says what it is, for others to know.
     fn interpret(
         &mut self,
         room: &RoomState,
@@ -144,7 +147,8 @@ impl Member {
             let detail = format!("the token has no grant to interpret into {language}");
             return Err(HouseError::Forbidden(detail));
         }
-        if relay.map(|relay| room.station(relay)).transpose()? == Some(Station::Channel(language)) {
+        self.relay = relay.map(|relay| room.station(relay)).transpose()?;
+        if self.relay == Some(Station::Channel(language)) {
             let detail = "an interpreter cannot take their own channel as relay";
             return Err(HouseError::Invalid(detail.to_owned()));
         }
@@ -215,6 +219,7 @@ impl RoomState {
         // What an interpreter speaks is said by `interprets`; their own language matters more.
         let speaker = own.clone().find(|member| member.is_on_floor()).unwrap_or(first);
         let listener = own.clone().find(|member| member.listens);
+        let interpreter = own.find(|member| member.interprets.is_some());
         let station = listener.and_then(|member| member.station);
         Some(Participant {
             identity: first.identity.clone(),
@@ -223,7 +228,8 @@ impl RoomState {
             hear: listener.unwrap_or(first).hear.to_string(),
             voice: first.voice.clone(),
             muted: self.silenced.contains(identity),
-            interprets: own.find_map(|member| member.interprets).map(|own| own.to_string()),
+            interprets: interpreter.and_then(|member| member.interprets).map(|own| own.to_string()),
+            relay: interpreter.and_then(|member| member.relay).map(|relay| relay.to_string()),
             channel: station.map(|station| station.to_string()),
         })
     }

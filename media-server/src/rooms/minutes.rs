@@ -149,6 +149,8 @@ mod tests {
             empty_timeout_s: 0,
             departure_timeout_s: 0,
             keep_transcript,
+            record: Vec::new(),
+            relay: std::collections::BTreeMap::new(),
             created_at_ms: 1_000,
             participants: Vec::new(),
         }

@@ -33,7 +33,7 @@ struct Meeting {
 }
 
 impl Meeting {
-    fn open(channels: &[&str]) -> Self {
+    fn open(channels: &[&str], options: CreateRoom) -> Self {
         let models = Arc::new(
             Models::load(&ModelsConfig {
                 translators: vec![TranslatorName::LanguageModel],
@@ -69,7 +69,7 @@ impl Meeting {
                 name: Some("r".to_owned()),
                 kind: RoomKind::Conference,
                 languages,
-                ..CreateRoom::default()
+                ..options
             })
             .expect("these can be channels");
         let sink = ListenerSink(Arc::clone(&rooms.shared));
@@ -85,8 +85,9 @@ impl Meeting {
         peer
     }
 
-    /// Somebody says the sentence; waits until every one of so many languages is spoken.
-    fn say(&mut self, peer: PeerId, languages: u64) {
+    /// Somebody says the sentence; waits until it is translated into so many languages, and spoken
+    /// in so many.
+    fn say(&mut self, peer: PeerId, translated: u64, spoken: u64) {
         let ended = Instant::now();
         let mark = |seconds_ago: f32| Mark {
             rtp_timestamp: 0,
@@ -99,7 +100,7 @@ impl Meeting {
         let (first_voiced, last_voiced) = (mark(2.5), mark(0.5));
         let heard = Heard { samples_16k, first_voiced, last_voiced, ended };
         self.sink.heard(peer, utterance, heard);
-        let goal = [before[0] + 1, before[1] + languages, before[2] + languages];
+        let goal = [before[0] + 1, before[1] + translated, before[2] + spoken];
         while self.worked() != goal {
             assert!(ended.elapsed() < PATIENCE, "{:?} of {goal:?}", self.worked());
             std::thread::sleep(Duration::from_millis(20));
@@ -153,7 +154,7 @@ fn spoken(models: &Models) -> Vec<f32> {
 
 #[test]
 fn a_sentence_is_recognised_once_translated_once_a_language_and_spoken_once_a_channel() {
-    let mut meeting = Meeting::open(&["en", "es", "fr"]);
+    let mut meeting = Meeting::open(&["en", "es", "fr"], CreateRoom::default());
     let anna = meeting.join(&speaker("anna", "en"));
     assert!(!meeting.sink.wanted(anna), "nobody listens: nothing is recognised");
     for (identity, channel) in
@@ -161,18 +162,18 @@ fn a_sentence_is_recognised_once_translated_once_a_language_and_spoken_once_a_ch
     {
         meeting.join(&listener(identity, channel));
     }
-    meeting.say(anna, 2);
+    meeting.say(anna, 2, 2);
     assert_eq!(meeting.worked(), [1, 2, 2]);
 
     let french = meeting.rooms.shared.state.lock().room("r").expect("there").members[4].peer;
     meeting.rooms.shared.remove_peer(french, "left");
-    meeting.say(anna, 1);
+    meeting.say(anna, 1, 1);
     assert_eq!(meeting.worked(), [2, 3, 3], "nobody listens to fr any more");
 
     // An interpreter has Spanish: their words are recognised, and the machine has nothing to do.
     assert_eq!(meeting.transcripts(), ["en", "en"]);
     let ines = meeting.join(&interpreter("ines", "es"));
-    meeting.say(ines, 0);
+    meeting.say(ines, 0, 0);
     assert_eq!(meeting.worked(), [3, 3, 3]);
     assert_eq!(meeting.transcripts(), ["es"]);
     assert!(!meeting.sink.wanted(anna));
@@ -183,4 +184,28 @@ fn a_sentence_is_recognised_once_translated_once_a_language_and_spoken_once_a_ch
     assert_eq!(meeting.worked(), [3, 3, 3]);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(meeting.worked(), [3, 3, 3], "nothing follows late");
+}
+
+#[test]
+fn a_recorded_channel_costs_a_translation_and_no_voice_until_somebody_listens() {
+    let options = CreateRoom { record: vec!["es".to_owned()], ..CreateRoom::default() };
+    let mut meeting = Meeting::open(&["en", "es"], options);
+    let anna = meeting.join(&speaker("anna", "en"));
+    meeting.say(anna, 1, 0);
+    meeting.join(&listener("a", "es"));
+    meeting.say(anna, 1, 1);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(meeting.worked(), [2, 2, 1], "nothing follows late");
+}
+
+#[test]
+fn what_a_human_interprets_into_a_channel_is_interpreted_on_into_one_that_takes_relay_from_it() {
+    let relay = [("es".to_owned(), "en".to_owned())].into();
+    let options = CreateRoom { relay, ..CreateRoom::default() };
+    let mut meeting = Meeting::open(&["en", "es"], options);
+    meeting.join(&listener("a", "es"));
+    let ines = meeting.join(&interpreter("ines", "en"));
+    meeting.say(ines, 1, 1);
+    let jun = meeting.join(&speaker("jun", "ja"));
+    assert!(!meeting.sink.wanted(jun), "Spanish comes from her English");
 }

@@ -34,8 +34,8 @@ pub(super) enum Order {
     Carry { channel: ChannelId, source: Option<PeerId> },
     /// What the machine was going to say on the channel is not said.
     Silence(ChannelId),
-    /// What a listener hears.
-    Tune { peer: PeerId, programme: Programme },
+    /// What a listener hears, without the sound of who is their own.
+    Tune { peer: PeerId, programme: Programme, own: PeerId },
     /// A voice is going to be needed.
     Prepare { language: Language, voice: Option<String> },
 }
@@ -49,7 +49,8 @@ pub(super) struct Picture {
     pub(super) open: BTreeMap<ChannelId, Option<PeerId>>,
     /// Who is on the floor.
     pub(super) floor: BTreeSet<PeerId>,
-    pub(super) tuned: BTreeMap<PeerId, Programme>,
+    /// What each listener hears, and who brings their own sound.
+    pub(super) tuned: BTreeMap<PeerId, (Programme, PeerId)>,
     pub(super) voices: BTreeSet<(Language, Option<String>)>,
 }
 
@@ -85,9 +86,9 @@ impl Picture {
                 orders.push(Order::Carry { channel, source });
             }
         }
-        for (&peer, &programme) in &wanted.tuned {
-            if self.tuned.get(&peer) != Some(&programme) {
-                orders.push(Order::Tune { peer, programme });
+        for (&peer, &(programme, own)) in &wanted.tuned {
+            if self.tuned.get(&peer) != Some(&(programme, own)) {
+                orders.push(Order::Tune { peer, programme, own });
             }
         }
         let closed = self.open.keys().filter(|channel| !wanted.open.contains_key(channel));
@@ -104,7 +105,7 @@ impl Picture {
     /// The channel could not be opened: it is tried again with the next change.
     pub(super) fn not_opened(&mut self, channel: ChannelId) {
         self.open.remove(&channel);
-        self.tuned.retain(|_, programme| {
+        self.tuned.retain(|_, (programme, _)| {
             !matches!(programme, Programme::Channel { channel: other, .. } if *other == channel)
         });
     }

@@ -188,7 +188,7 @@ impl Shared {
                     self.speaker.hold(channel, source.is_some());
                 }
                 Order::Silence(channel) => self.speaker.silence(channel),
-                Order::Tune { peer, programme } => self.plane.tune(room, peer, programme),
+                Order::Tune { peer, programme, own } => self.plane.tune(room, peer, programme, own),
                 Order::Prepare { language, voice } => self.preparer.prepare(language, voice),
             }
         }

@@ -1,7 +1,6 @@
 //! One room and what happens in it: pure bookkeeping, no I/O. Instants are arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inference::Language;
@@ -101,6 +100,8 @@ impl RoomState {
             empty_timeout_s: self.empty_timeout_s,
             departure_timeout_s: self.departure_timeout_s,
             keep_transcript: self.keep_transcript,
+            record: self.conference.iter().flat_map(Conference::recorded).collect(),
+            relay: self.conference.iter().flat_map(Conference::relays).collect(),
             created_at_ms: self.created_at_ms,
             participants: self.participants(),
         }
@@ -232,7 +233,10 @@ impl RoomState {
         match &self.conference {
             Some(conference) => conference
                 .targets(self, speaker)
-                .map(|(language, channel)| (language, Arc::from([Outlet::Channel(channel)])))
+                .map(|(language, channel, is_heard)| {
+                    let outlet = is_heard.then_some(Outlet::Channel(channel));
+                    (language, outlet.into_iter().collect())
+                })
                 .collect(),
             None => {
                 let outlets = |peers: Vec<PeerId>| peers.into_iter().map(Outlet::Peer).collect();

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use inference::{CancelToken, Language};
+use inference::CancelToken;
 use signaling::wire::{EventKind, UtteranceRef};
 
 use super::room::{RoomState, Want};
 use super::{BargeIn, Overlap, Shared};
-use crate::engine::{DropReason, Job, UtteranceId};
+use crate::engine::{DropReason, Job, Target, UtteranceId};
 use crate::listener::{Heard, SpeechSink};
 use crate::media::PeerId;
 use crate::speaker::Outlet;
@@ -63,7 +63,7 @@ impl SpeechSink for ListenerSink {
 
     fn heard(&self, peer: PeerId, utterance: UtteranceId, heard: Heard) {
         let shared = &self.0;
-        let (language, targets, voices) = {
+        let (language, targets, mut voices) = {
             let mut state = shared.state.lock();
             let Some(room) = state.room_of_mut(peer) else { return };
             shared.barge_in(room, peer, false);
@@ -88,7 +88,12 @@ impl SpeechSink for ListenerSink {
         };
         let Heard { samples_16k, first_voiced, last_voiced, ended } = heard;
         let cancel = CancelToken::new();
-        let languages: Vec<Language> = targets.iter().map(|(language, _)| *language).collect();
+        let wanted = targets.iter().map(|(language, outlets)| Target {
+            language: *language,
+            voice: voices.remove(language),
+            is_heard: !outlets.is_empty(),
+        });
+        let wanted: Vec<Target> = wanted.collect();
         let outlets: Vec<Arc<[Outlet]>> =
             targets.iter().map(|(_, outlets)| Arc::clone(outlets)).collect();
         let voiced = shared.stories.lock().ended(
@@ -98,15 +103,14 @@ impl SpeechSink for ListenerSink {
             last_voiced,
             cancel.clone(),
         );
-        for outlets in outlets {
+        for outlets in outlets.into_iter().filter(|outlets| !outlets.is_empty()) {
             shared.speaker.expect(utterance, peer, outlets);
         }
         let job = Job {
             utterance,
             samples_16k,
             from: Some(language),
-            targets: languages,
-            voices,
+            targets: wanted,
             times: Times::new(first_voiced.arrived, last_voiced.arrived, ended),
             voiced,
             cancel,

@@ -16,7 +16,7 @@ use crate::trace::Times;
 /// A story this old is over, whatever happened to it.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 
-/// Languages wanted, and where each is heard.
+/// Languages wanted, and where each is heard: nowhere when its text alone is wanted.
 pub(super) type Targets = Vec<(Language, Arc<[Outlet]>)>;
 
 struct Story {

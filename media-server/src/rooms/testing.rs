@@ -63,6 +63,8 @@ pub(super) fn booth(code: &str) -> BoothSpec {
     BoothSpec {
         language: language(code),
         sources: sources.collect(),
+        is_recorded: false,
+        relay: None,
         known_voices: voices.iter().cloned().chain([format!("{code}-special")]).collect(),
         voices,
     }
@@ -83,6 +85,13 @@ impl World {
 
     pub(super) fn conference(channels: &[&str]) -> Self {
         Self::with(Self::spec(RoomKind::Conference, channels))
+    }
+
+    /// A conference whose channels are changed first.
+    pub(super) fn with_booths(channels: &[&str], change: impl FnMut(&mut BoothSpec)) -> Self {
+        let mut spec = Self::spec(RoomKind::Conference, channels);
+        spec.booths.iter_mut().for_each(change);
+        Self::with(spec)
     }
 
     pub(super) fn spec(kind: RoomKind, channels: &[&str]) -> RoomSpec {

@@ -42,6 +42,7 @@ impl FakeRoom {
             hear: caller.hear.clone(),
             voice: caller.voice.clone(),
             muted: self.muted.contains(&caller.identity),
+            relay: None,
             interprets: interprets(caller),
             channel: match &caller.role {
                 Role::Both { channel } | Role::Listen { channel } => channel.clone(),
@@ -104,6 +105,7 @@ impl FakeHouse {
             hear: "es".to_owned(),
             voice: None,
             muted: false,
+            relay: None,
             interprets: None,
             channel: None,
         };
@@ -178,6 +180,8 @@ impl House for FakeHouse {
             empty_timeout_s: 300,
             departure_timeout_s: 20,
             keep_transcript: self.keeps_transcripts.load(Ordering::Relaxed),
+            record: request.record,
+            relay: request.relay,
             created_at_ms: 1,
             participants: Vec::new(),
         };
