@@ -65,6 +65,11 @@ shapes! {
     Languages = few(LanguageTag::name());
     /// Channels of a conference.
     Channels = few(Channel::name());
+    /// Tags of languages, and of the languages from which these are interpreted.
+    Relays = ObjectBuilder::new()
+        .property_names(Some(text(MAX_LANGUAGE, LANGUAGE_PATTERN)))
+        .additional_properties(Some(Ref::from_schema_name(LanguageTag::name())))
+        .max_properties(Some(MAX_LANGUAGES));
 }
 
 fn text(longest: usize, pattern: &str) -> ObjectBuilder {
