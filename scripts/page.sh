@@ -18,7 +18,7 @@ npm_packages "$ROOT/web" "the packages that build the page"
 case "${1:?usage: page.sh build | check | test}" in
 build)
     built=node_modules/.built
-    mapfile -t sources < <(find src public index.html ./*.ts ./*.json .npmrc -type f | sort)
+    mapfile -t sources < <(find src public ./*.html ./*.ts ./*.json .npmrc -type f | sort)
     wanted="$(hash_of "${sources[@]}")"
     if [ ! -e dist/index.html ] || [ "$(cat "$built" 2>/dev/null)" != "$wanted" ]; then
         say "building the page"

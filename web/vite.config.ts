@@ -8,6 +8,8 @@ export default defineConfig({
     // Everything is a file of its own: the server's content security policy knows no data: URLs.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // The page, and the API's reference.
+    rolldownOptions: { input: ["index.html", "docs.html"] },
   },
   server: {
     // `npm run dev` beside a server that runs: `dragoman serve --development`.

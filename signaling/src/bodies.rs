@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::accept::accepts;
 use crate::problem::{ApiError, Kind};
 use crate::validate;
-use crate::wire::ChangeSession;
+use crate::wire::{ChangeSession, object};
 
 /// Largest JSON body, bytes.
 pub(crate) const MAX_JSON: usize = 64 * 1024;
@@ -21,6 +21,8 @@ pub(crate) const MAX_JSON: usize = 64 * 1024;
 pub(crate) const MAX_SDP: usize = 64 * 1024;
 /// Media type of a fragment about ICE (RFC 8840 §9).
 pub(crate) const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+/// Most characters of a session's id that is looked for.
+pub(crate) const MAX_SESSION_ID: usize = 128;
 /// What a `PATCH` on a session that listens may carry.
 pub(crate) const CHANGE_OR_FRAGMENT: &str = "application/trickle-ice-sdpfrag, application/json";
 /// Most that is read of a body that is refused for its size.
@@ -37,7 +39,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         require_media_type(request.headers(), "application/json")?;
         let body = read(request, MAX_JSON).await?;
-        serde_json::from_slice(&body).map(Self).map_err(|error| {
+        from_json(&body).map(Self).map_err(|error| {
             let kind = match error.classify() {
                 serde_json::error::Category::Data => Kind::InvalidField,
                 _ => Kind::BadJson,
@@ -45,6 +47,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             ApiError::new(kind, error.to_string())
         })
     }
+}
+
+/// One object and nothing after it.
+fn from_json<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = object(&mut reader)?;
+    reader.end()?;
+    Ok(value)
 }
 
 /// An SDP offer, which is answered with SDP.
@@ -158,7 +168,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
             .await
             .map_err(|_| no_such_room("the path is not UTF-8"))?;
         validate::room_name(&room).map_err(|detail| no_such_room(&detail))?;
-        if session.len() > 128 || !session.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if session.len() > MAX_SESSION_ID || !session.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ApiError::new(Kind::NoSuchSession, "no session has such an id"));
         }
         Ok(Self { room, session })

@@ -8,14 +8,41 @@ use axum::extract::State;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 
 use crate::bodies::JsonBody;
 use crate::house::{House, HouseError};
+use crate::openapi::{Answer, Asks, Doc, Routes, tags};
 use crate::problem::{ApiError, Kind};
 use crate::rooms::{self, TokenForm};
 use crate::server::Api;
 use crate::validate;
-use crate::wire::{CreateDevelopmentToken, CreateRoom, CreateToken, Development};
+use crate::wire::{CreateDevelopmentToken, CreateRoom, CreateToken, Development, Token};
+
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let show_doc = Doc::new(
+        "getDevelopment",
+        tags::SERVER,
+        "Whether the server is in development mode",
+        "A server in development mode makes tokens for whoever reaches it.",
+        Asks::Nobody,
+    )
+    .answers(Answer::new(200, "Whether it does.").json::<Development>());
+    let create_token_doc = Doc::new(
+        "createDevelopmentToken",
+        tags::TOKENS,
+        "Make a token without a key",
+        "In development mode alone: the token, and the room when there is none of its name. \
+         Refused to pages of other origins, and under names that are not the server's.",
+        Asks::Nobody,
+    )
+    .takes::<CreateDevelopmentToken>(json!({ "room": "desk", "language": "es", "hear": "en" }))
+    .answers(Answer::new(201, "The token.").json::<Token>())
+    .problems(&[Kind::NoDevelopment, Kind::Forbidden, Kind::Overloaded, Kind::Draining]);
+    Routes::new()
+        .at("/v1/development", |at| at.get(show::<H>, show_doc))
+        .at("/v1/development/tokens", |at| at.post(create_token::<H>, create_token_doc))
+}
 
 /// `GET /v1/development`: how the page learns whether it needs a key or a token.
 pub(crate) async fn show<H: House>(State(api): State<Api<H>>) -> Response {

@@ -54,6 +54,8 @@ mod negotiation;
 #[cfg(feature = "server")]
 pub mod openai;
 #[cfg(feature = "server")]
+mod openapi;
+#[cfg(feature = "server")]
 mod parameters;
 #[cfg(feature = "server")]
 mod participants;

@@ -4,7 +4,7 @@
 use std::any::Any;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -12,21 +12,18 @@ use crate::problem::{ApiError, Kind, PROBLEM_JSON};
 
 /// Answers `OPTIONS`: the preflight of browsers, and what RFC 9725 §4.2 asks of an endpoint that
 /// takes offers.
-pub(crate) fn preflight(methods: &'static str, accept_post: Option<&'static str>) -> Response {
-    let mut headers = HeaderMap::new();
-    let mut set = |name: HeaderName, value: &'static str| {
-        headers.insert(name, HeaderValue::from_static(value));
-    };
-    set(header::ALLOW, methods);
-    set(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-    set(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        "Authorization, Content-Type, If-Match, Last-Event-ID, X-Request-Id",
-    );
-    set(header::ACCESS_CONTROL_MAX_AGE, "86400");
-    if let Some(accept_post) = accept_post {
-        set(HeaderName::from_static("accept-post"), accept_post);
-    }
+pub(crate) fn preflight(methods: &HeaderValue) -> Response {
+    let headers = HeaderMap::from_iter([
+        (header::ALLOW, methods.clone()),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, methods.clone()),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static(
+                "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, X-Request-Id",
+            ),
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400")),
+    ]);
     (StatusCode::OK, headers).into_response()
 }
 

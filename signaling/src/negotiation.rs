@@ -3,24 +3,21 @@
 //! (draft-ietf-wish-whep) and our own sessions for both ways are three doors to it.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::handler::Handler;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::MethodRouter;
+use serde_json::json;
+use utoipa::openapi::Required;
 
 use crate::access::{Access, forbidden};
 use crate::bodies::{RoomPath, SDP_FRAGMENT, SessionPatch, SessionPath};
 use crate::house::{Caller, House, IceUpdate};
-use crate::middleware;
+use crate::openapi::{Answer, Asks, At, Doc, string, tags};
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
 use crate::tokens::unix_time_s;
 use crate::wire::{ChangeSession, Grants};
 use crate::{rooms, status, validate};
-
-/// Methods of an address that offers are posted to.
-pub(crate) const ENDPOINT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
-/// Methods of a session's address.
-pub(crate) const SESSION_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 
 /// Which door a session came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +37,128 @@ impl Door {
     }
 }
 
-/// The address of a session, whatever door it came through; `patch` is what the door takes as
-/// `PATCH`, and `accept_patch` its media types.
-pub(crate) fn session_route<H: House>(
-    patch: MethodRouter<Api<H>>,
-    accept_patch: &'static str,
-) -> MethodRouter<Api<H>> {
-    patch.get(show_session::<H>).delete(delete::<H>).options(move || session_options(accept_patch))
+/// What `OPTIONS`, `PATCH` and the document say of a session whose sound cannot be changed, and of
+/// one that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patches {
+    /// About ICE.
+    Ice,
+    /// About ICE, or what is heard.
+    IceOrChange,
 }
 
-/// The address that offers are posted to.
-pub(crate) fn endpoint_route<H: House>(create: MethodRouter<Api<H>>) -> MethodRouter<Api<H>> {
-    create.get(show_endpoint).options(endpoint_options)
+/// The operation that takes offers; `name` ends its id, `about` says what is special about the door.
+pub(crate) fn open_doc(name: &str, summary: &str, about: &str) -> Doc {
+    let about = format!(
+        "{about} The answer holds every candidate of the server: nothing is to be waited for."
+    );
+    let offer =
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n";
+    Doc::new(&format!("open{name}"), tags::SESSIONS, summary, &about, Asks::Token)
+        .takes_text("application/sdp", offer)
+        .answers(
+            Answer::new(201, "The session's SDP answer.")
+                .content("application/sdp", string())
+                .header("Location", "Path of the session: `PATCH` changes it, `DELETE` ends it.")
+                .header("ETag", "Names the ICE session, for `If-Match` of a `PATCH`.")
+                .header("Link", "A STUN or TURN server, with `rel=\"ice-server\"`; one for each."),
+        )
+        .problems(&[
+            Kind::BadSdp,
+            Kind::UnacceptableSdp,
+            Kind::InvalidField,
+            Kind::InvalidParameter,
+            Kind::NotAcceptable,
+            Kind::NoSuchChannel,
+            Kind::ChannelTaken,
+            Kind::IdentityTaken,
+            Kind::RoomFull,
+            Kind::NotReady,
+            Kind::Overloaded,
+            Kind::Draining,
+        ])
+}
+
+/// Adds `GET` on an address that offers are posted to.
+pub(crate) fn looked_at<H: House>(at: At<H>, name: &str) -> At<H> {
+    let doc = Doc::new(
+        &format!("lookAt{name}"),
+        tags::SESSIONS,
+        &format!("Look at the {} address", name.to_uppercase()),
+        "There is nothing to see: the address is for `POST`; looking at it is no mistake (RFC 9725 §4.2).",
+        Asks::KeyOrToken,
+    )
+    .answers(Answer::new(204, "Sessions are opened here."));
+    at.get(show_endpoint, doc)
+}
+
+/// Adds what a session answers, whatever door it came through.
+pub(crate) fn session<H: House, T: 'static>(
+    at: At<H>,
+    name: &str,
+    patches: Patches,
+    patch: impl Handler<T, Api<H>>,
+) -> At<H> {
+    let doc = |verb: &str, summary: &str, about: &str| {
+        let id = format!("{verb}{name}Session");
+        let summary = match name {
+            "" => summary.to_owned(),
+            door => format!("{summary} ({})", door.to_uppercase()),
+        };
+        Doc::new(&id, tags::SESSIONS, &summary, about, Asks::KeyOrToken)
+    };
+    let show_doc = doc(
+        "get",
+        "Whether a session goes on",
+        "For whoever is behind it, and for moderators, as everything that concerns one session.",
+    )
+    .answers(Answer::new(204, "It goes on."));
+    let delete_doc = doc("delete", "End a session", "The participant leaves (RFC 9725 §4.2).")
+        .answers(Answer::new(200, "It is over."));
+    let ice = "With `application/trickle-ice-sdpfrag` it is about ICE (RFC 9725 §4.3): candidates \
+               of the client are taken, new credentials restart ICE. `If-Match` is the `ETag` of \
+               the answer, or `*` to restart ICE whatever it is.";
+    let patch_doc = match patches {
+        Patches::Ice => doc("patch", "Tell about ICE", ice).header(
+            "If-Match",
+            "The session's `ETag`, or `*`.",
+            Required::True,
+        ),
+        Patches::IceOrChange => doc(
+            "patch",
+            "Change what is heard, or tell about ICE",
+            &format!(
+                "With `application/json` the session listens to another channel or mixes the \
+                 original louder or softer, without negotiating anew.\n\n{ice}"
+            ),
+        )
+        .header(
+            "If-Match",
+            "The session's `ETag`, or `*`. Needed with a fragment about ICE alone.",
+            Required::False,
+        ),
+    };
+    let patch_doc = patch_doc
+        .takes_text(SDP_FRAGMENT, "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef012345\r\n")
+        .answers(Answer::new(204, "It was taken."))
+        .answers(
+            Answer::new(200, "ICE starts over: the server's new credentials and candidates.")
+                .content(SDP_FRAGMENT, string())
+                .header("ETag", "The new one of the session."),
+        )
+        .problems(&[
+            Kind::BadFragment,
+            Kind::NoIceCredentials,
+            Kind::PreconditionFailed,
+            Kind::PreconditionRequired,
+        ]);
+    let patch_doc = match patches {
+        Patches::Ice => patch_doc,
+        Patches::IceOrChange => patch_doc
+            .takes::<ChangeSession>(json!({ "channel": "es", "original_gain": 0.2 }))
+            .problems(&[Kind::NoSuchChannel]),
+    };
+    at.get(show_session::<H>, show_doc).patch(patch, patch_doc).delete(delete::<H>, delete_doc)
 }
 
 /// Answers an offer: 201 with the answer, its address, its entity tag, and the ICE servers.
@@ -215,17 +322,4 @@ fn change_session<H: House>(
 fn entity_tag(etag: &str) -> Result<HeaderValue, ApiError> {
     HeaderValue::try_from(format!("\"{etag}\""))
         .map_err(|_| ApiError::new(Kind::Internal, "the session's tag cannot stand in a header"))
-}
-
-/// `OPTIONS` on an address that offers are posted to (RFC 9725 §4.2).
-async fn endpoint_options() -> Response {
-    middleware::preflight(ENDPOINT_METHODS, Some("application/sdp"))
-}
-
-/// `OPTIONS` on a session, with what a `PATCH` may carry (RFC 5789 §3.1).
-async fn session_options(accept_patch: &'static str) -> Response {
-    let mut response = middleware::preflight(SESSION_METHODS, None);
-    let accept_patch = HeaderValue::from_static(accept_patch);
-    response.headers_mut().insert(HeaderName::from_static("accept-patch"), accept_patch);
-    response
 }

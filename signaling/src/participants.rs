@@ -1,29 +1,49 @@
 //! `/v1/rooms/{room}/participants`: who is in a room, and what its moderators do about them.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
+use serde_json::json;
 
 use crate::access::Access;
 use crate::bodies::{JsonBody, ParticipantPath, RoomPath};
 use crate::house::{House, HouseError};
+use crate::openapi::{Answer, Asks, Doc, Routes, tags};
 use crate::problem::ApiError;
-use crate::server::{Api, with_options};
+use crate::server::Api;
 use crate::tokens::unix_time_s;
 use crate::wire::{ChangeParticipant, Participant};
 
-pub(crate) fn routes<H: House>() -> Router<Api<H>> {
-    let one = get(show::<H>).patch(change::<H>).delete(remove::<H>);
-    Router::new()
-        .route(
-            "/v1/rooms/{room}/participants",
-            with_options(get(list::<H>), "GET, HEAD, OPTIONS", None),
-        )
-        .route(
-            "/v1/rooms/{room}/participants/{identity}",
-            with_options(one, "GET, HEAD, PATCH, DELETE, OPTIONS", None),
-        )
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let doc = |id: &str, summary: &str, about: &str| {
+        Doc::new(id, tags::PARTICIPANTS, summary, about, Asks::KeyOrToken)
+    };
+    let list_doc = doc("listParticipants", "List the participants", "Those who are in the room.")
+        .answers(Answer::new(200, "The participants.").list::<Participant>());
+    let show_doc = doc("getParticipant", "Show a participant", "One who is in the room.")
+        .answers(Answer::new(200, "The participant.").json::<Participant>());
+    let change_doc = doc(
+        "changeParticipant",
+        "Mute a participant, or let them speak again",
+        "A token needs the `moderate` grant.",
+    )
+    .takes::<ChangeParticipant>(json!({ "muted": true }))
+    .answers(Answer::new(200, "The participant as they are now.").json::<Participant>());
+    let remove_doc = doc(
+        "removeParticipant",
+        "Remove a participant",
+        "Ends their sessions and refuses the tokens that they hold for this room from now on. A \
+         token needs the `moderate` grant.",
+    )
+    .answers(Answer::new(204, "They are out."));
+    Routes::new().at("/v1/rooms/{room}/participants", |at| at.get(list::<H>, list_doc)).at(
+        "/v1/rooms/{room}/participants/{identity}",
+        |at| {
+            at.get(show::<H>, show_doc)
+                .patch(change::<H>, change_doc)
+                .delete(remove::<H>, remove_doc)
+        },
+    )
 }
 
 /// `GET /v1/rooms/{room}/participants`: for the room's own participants and administrators.

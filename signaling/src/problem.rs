@@ -17,162 +17,69 @@ const MAX_DETAIL: usize = 400;
 /// Seconds after which the server that follows one that ends may be asked.
 const DRAINING_RETRY_S: u32 = 10;
 
-/// The kinds of problem. Their slugs are part of the API: clients match on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    BadFragment,
-    BadJson,
-    BadRequest,
-    BadSdp,
-    BodyTooLarge,
-    Forbidden,
-    ChannelTaken,
-    Draining,
-    IdentityTaken,
-    Internal,
-    InvalidField,
-    InvalidParameter,
-    InvalidToken,
-    MethodNotAllowed,
-    MissingCredentials,
-    NoDevelopment,
-    NoIceCredentials,
-    NoSuchChannel,
-    NoSuchParticipant,
-    NoSuchPath,
-    NoSuchRoom,
-    NoSuchSession,
-    NoTranscript,
-    NotAcceptable,
-    NotReady,
-    Overloaded,
-    PreconditionFailed,
-    PreconditionRequired,
-    RequestTimeout,
-    RoomExists,
-    RoomFull,
-    TokenRevoked,
-    TooManyRequests,
-    UnacceptableSdp,
-    UnsupportedMediaType,
+/// Declares the kinds of problem, each with its status, slug and title.
+macro_rules! kinds {
+    ($($kind:ident = $status:ident, $slug:literal, $title:literal;)*) => {
+        /// The kinds of problem. Their slugs are part of the API: clients match on them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Kind { $($kind),* }
+
+        impl Kind {
+            /// Every kind.
+            pub(crate) const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Status, slug and title.
+            pub(crate) const fn describe(self) -> (StatusCode, &'static str, &'static str) {
+                match self {
+                    $(Self::$kind => (StatusCode::$status, $slug, $title)),*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    BadFragment = BAD_REQUEST, "bad-fragment", "The SDP fragment cannot be read";
+    BadJson = BAD_REQUEST, "bad-json", "The body is not valid JSON";
+    BadRequest = BAD_REQUEST, "bad-request", "The request cannot be understood";
+    BadSdp = BAD_REQUEST, "bad-sdp", "The body is not valid SDP";
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
+    Forbidden = FORBIDDEN, "forbidden", "The credentials do not allow this";
+    ChannelTaken = CONFLICT, "channel-taken", "Somebody else interprets into the channel";
+    Draining = SERVICE_UNAVAILABLE, "draining", "The server is shutting down";
+    IdentityTaken = CONFLICT, "identity-taken", "The identity is in the room already";
+    Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong in the server";
+    InvalidField = UNPROCESSABLE_ENTITY, "invalid-field", "A field cannot be used";
+    InvalidParameter = BAD_REQUEST, "invalid-parameter", "A parameter cannot be used";
+    InvalidToken = UNAUTHORIZED, "invalid-token", "The access token is not accepted";
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
+    MissingCredentials = UNAUTHORIZED, "missing-credentials", "Credentials are needed";
+    NoDevelopment = NOT_FOUND, "no-development", "The server is not in development mode";
+    NoIceCredentials = UNPROCESSABLE_ENTITY, "no-ice-credentials", "An ICE restart needs new credentials";
+    NoSuchChannel = NOT_FOUND, "no-such-channel", "There is no such channel";
+    NoSuchParticipant = NOT_FOUND, "no-such-participant", "There is no such participant";
+    NoSuchPath = NOT_FOUND, "no-such-path", "There is nothing here";
+    NoSuchRoom = NOT_FOUND, "no-such-room", "There is no such room";
+    NoSuchSession = NOT_FOUND, "no-such-session", "There is no such session";
+    NoTranscript = NOT_FOUND, "no-transcript", "There is no transcript";
+    NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "The answer has another type than those accepted";
+    NotReady = SERVICE_UNAVAILABLE, "not-ready", "The server is still starting";
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "The server is at capacity";
+    PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The entity tag is not the session's";
+    PreconditionRequired = PRECONDITION_REQUIRED, "precondition-required", "An If-Match header is needed";
+    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body took too long to arrive";
+    RoomExists = CONFLICT, "room-exists", "A room of this name exists already";
+    RoomFull = CONFLICT, "room-full", "The room is full";
+    TokenRevoked = UNAUTHORIZED, "token-revoked", "The access token was revoked";
+    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests";
+    UnacceptableSdp = UNPROCESSABLE_ENTITY, "unacceptable-sdp", "The offer cannot be accepted";
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The content type is not supported here";
 }
 
 impl Kind {
-    /// Status, slug and title.
-    const fn describe(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::BadFragment => {
-                (StatusCode::BAD_REQUEST, "bad-fragment", "The SDP fragment cannot be read")
-            }
-            Self::BadJson => (StatusCode::BAD_REQUEST, "bad-json", "The body is not valid JSON"),
-            Self::BadRequest => {
-                (StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood")
-            }
-            Self::BadSdp => (StatusCode::BAD_REQUEST, "bad-sdp", "The body is not valid SDP"),
-            Self::BodyTooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large")
-            }
-            Self::Forbidden => {
-                (StatusCode::FORBIDDEN, "forbidden", "The credentials do not allow this")
-            }
-            Self::ChannelTaken => {
-                (StatusCode::CONFLICT, "channel-taken", "Somebody else interprets into the channel")
-            }
-            Self::Draining => {
-                (StatusCode::SERVICE_UNAVAILABLE, "draining", "The server is shutting down")
-            }
-            Self::IdentityTaken => {
-                (StatusCode::CONFLICT, "identity-taken", "The identity is in the room already")
-            }
-            Self::Internal => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Something went wrong in the server",
-            ),
-            Self::InvalidField => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field cannot be used")
-            }
-            Self::InvalidParameter => {
-                (StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter cannot be used")
-            }
-            Self::InvalidToken => {
-                (StatusCode::UNAUTHORIZED, "invalid-token", "The access token is not accepted")
-            }
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "The method is not allowed here",
-            ),
-            Self::MissingCredentials => {
-                (StatusCode::UNAUTHORIZED, "missing-credentials", "Credentials are needed")
-            }
-            Self::NoDevelopment => {
-                (StatusCode::NOT_FOUND, "no-development", "The server is not in development mode")
-            }
-            Self::NoIceCredentials => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "no-ice-credentials",
-                "An ICE restart needs new credentials",
-            ),
-            Self::NoSuchChannel => {
-                (StatusCode::NOT_FOUND, "no-such-channel", "There is no such channel")
-            }
-            Self::NoSuchParticipant => {
-                (StatusCode::NOT_FOUND, "no-such-participant", "There is no such participant")
-            }
-            Self::NoSuchPath => (StatusCode::NOT_FOUND, "no-such-path", "There is nothing here"),
-            Self::NoSuchRoom => (StatusCode::NOT_FOUND, "no-such-room", "There is no such room"),
-            Self::NoSuchSession => {
-                (StatusCode::NOT_FOUND, "no-such-session", "There is no such session")
-            }
-            Self::NoTranscript => {
-                (StatusCode::NOT_FOUND, "no-transcript", "There is no transcript")
-            }
-            Self::NotAcceptable => (
-                StatusCode::NOT_ACCEPTABLE,
-                "not-acceptable",
-                "The answer has another type than those accepted",
-            ),
-            Self::NotReady => {
-                (StatusCode::SERVICE_UNAVAILABLE, "not-ready", "The server is still starting")
-            }
-            Self::Overloaded => {
-                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The server is at capacity")
-            }
-            Self::PreconditionFailed => (
-                StatusCode::PRECONDITION_FAILED,
-                "precondition-failed",
-                "The entity tag is not the session's",
-            ),
-            Self::PreconditionRequired => (
-                StatusCode::PRECONDITION_REQUIRED,
-                "precondition-required",
-                "An If-Match header is needed",
-            ),
-            Self::RequestTimeout => {
-                (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long to arrive")
-            }
-            Self::RoomExists => {
-                (StatusCode::CONFLICT, "room-exists", "A room of this name exists already")
-            }
-            Self::RoomFull => (StatusCode::CONFLICT, "room-full", "The room is full"),
-            Self::TokenRevoked => {
-                (StatusCode::UNAUTHORIZED, "token-revoked", "The access token was revoked")
-            }
-            Self::TooManyRequests => {
-                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
-            }
-            Self::UnacceptableSdp => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unacceptable-sdp",
-                "The offer cannot be accepted",
-            ),
-            Self::UnsupportedMediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "The content type is not supported here",
-            ),
-        }
+    /// What names it in a problem: a reference to the address of the kind.
+    pub(crate) fn reference(self) -> String {
+        format!("/problems/{}", self.describe().1)
     }
 }
 
@@ -231,9 +138,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, slug, title) = self.kind.describe();
+        let (status, _, title) = self.kind.describe();
         let problem = Problem {
-            kind: format!("/problems/{slug}"),
+            kind: self.kind.reference(),
             title: title.to_owned(),
             status: status.as_u16(),
             detail: self.detail,

@@ -4,17 +4,57 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use utoipa::openapi::link::LinkBuilder;
 
 use crate::access::Access;
 use crate::bodies::{JsonBody, RoomPath};
 use crate::house::House;
 use crate::livekit;
+use crate::openapi::{Answer, Asks, Doc, Routes, one_of, tags};
 use crate::parameters::Parameters;
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
 use crate::tokens;
 use crate::validate;
-use crate::wire::{CreateRoom, CreateToken, Room};
+use crate::wire::{CreateRoom, CreateToken, Room, Token};
+
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    Routes::new()
+        .at("/v1/rooms", |at| at.get(list::<H>, list_doc()).post(create::<H>, create_doc()))
+        .at("/v1/rooms/{room}", |at| {
+            at.get(show::<H>, show_doc()).delete(delete::<H>, delete_doc())
+        })
+        .at("/v1/rooms/{room}/tokens", |at| at.post(create_token::<H>, create_token_doc()))
+}
+
+fn create_doc() -> Doc {
+    let next = |operation: &str, about: &str| {
+        LinkBuilder::new()
+            .operation_id(operation)
+            .parameter("room", "$response.body#/name")
+            .description(about)
+            .build()
+    };
+    Doc::new(
+        "createRoom",
+        tags::ROOMS,
+        "Make a room",
+        "Every field may be left out: the server then takes its defaults, and invents a name. A \
+         room ends by itself after it was empty for a while.",
+        Asks::Key,
+    )
+    .takes::<CreateRoom>(json!({ "name": "desk", "languages": ["en", "es"] }))
+    .answers(
+        Answer::new(201, "The room.")
+            .json::<Room>()
+            .header("Location", "Path of the room.")
+            .link("show", next("getRoom", "Shows the room."))
+            .link("token", next("createToken", "Makes a token for the room."))
+            .link("delete", next("deleteRoom", "Ends the room.")),
+    )
+    .problems(&[Kind::RoomExists, Kind::Overloaded, Kind::Draining])
+}
 
 /// `POST /v1/rooms`.
 pub(crate) async fn create<H: House>(
@@ -30,6 +70,11 @@ pub(crate) async fn create<H: House>(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(room)).into_response())
 }
 
+fn list_doc() -> Doc {
+    Doc::new("listRooms", tags::ROOMS, "List the rooms", "Those that there are now.", Asks::Key)
+        .answers(Answer::new(200, "The rooms, oldest first.").list::<Room>())
+}
+
 /// `GET /v1/rooms`: a JSON array, oldest room first.
 pub(crate) async fn list<H: House>(
     State(api): State<Api<H>>,
@@ -37,6 +82,17 @@ pub(crate) async fn list<H: House>(
 ) -> Result<Json<Vec<Room>>, ApiError> {
     access.require_lister()?;
     Ok(Json(api.house.rooms()))
+}
+
+fn show_doc() -> Doc {
+    Doc::new(
+        "getRoom",
+        tags::ROOMS,
+        "Show a room",
+        "Its properties and who is in it, for whoever may be there.",
+        Asks::KeyOrToken,
+    )
+    .answers(Answer::new(200, "The room.").json::<Room>())
 }
 
 /// `GET /v1/rooms/{room}`: for administrators and the room's own participants.
@@ -49,6 +105,17 @@ pub(crate) async fn show<H: House>(
     Ok(Json(api.house.room(&room)?))
 }
 
+fn delete_doc() -> Doc {
+    Doc::new(
+        "deleteRoom",
+        tags::ROOMS,
+        "End a room",
+        "Ends every session in it. A token needs the `moderate` grant.",
+        Asks::KeyOrToken,
+    )
+    .answers(Answer::new(204, "The room is over."))
+}
+
 /// `DELETE /v1/rooms/{room}`: for administrators, services that make rooms, and the room's moderators.
 pub(crate) async fn delete<H: House>(
     State(api): State<Api<H>>,
@@ -58,6 +125,25 @@ pub(crate) async fn delete<H: House>(
     access.require_creator().or_else(|_| access.require_moderator(&room))?;
     api.house.delete_room(&room)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn create_token_doc() -> Doc {
+    Doc::new(
+        "createToken",
+        tags::TOKENS,
+        "Make a token",
+        "A token for one participant of one room. Give it to them; it cannot be made from another \
+         token.",
+        Asks::Key,
+    )
+    .query_as(
+        "claims",
+        "Whether the token says what it says in this server's words or in LiveKit's.",
+        one_of(["dragoman", "livekit"]),
+    )
+    .takes::<CreateToken>(json!({ "identity": "ana", "language": "es", "hear": "en" }))
+    .answers(Answer::new(201, "The token.").json::<Token>())
+    .problems(&[Kind::InvalidParameter])
 }
 
 /// `POST /v1/rooms/{room}/tokens`; with `?claims=livekit` in the words of LiveKit.

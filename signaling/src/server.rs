@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -15,6 +14,7 @@ use crate::house::House;
 use crate::key_ring::{DEFAULT_NAME, KeyRing, NamedKey};
 use crate::keys::{ApiKey, KeyError, TokenKey};
 use crate::limits::{Limits, LimitsConfig};
+use crate::openapi::{self, Routes};
 use crate::problem::{ApiError, Kind};
 use crate::revocation::Revocations;
 use crate::stats::Stats;
@@ -167,6 +167,7 @@ pub(crate) struct Api<H> {
     pub(crate) house: Arc<H>,
     pub(crate) config: Arc<ApiConfig>,
     pub(crate) event_slots: Arc<Semaphore>,
+    pub(crate) document: openapi::Served,
 }
 
 impl<H> Clone for Api<H> {
@@ -175,6 +176,7 @@ impl<H> Clone for Api<H> {
             house: Arc::clone(&self.house),
             config: Arc::clone(&self.config),
             event_slots: Arc::clone(&self.event_slots),
+            document: self.document.clone(),
         }
     }
 }
@@ -199,77 +201,27 @@ pub fn router_with<H: House>(house: Arc<H>, config: ApiConfig, others: Router) -
 
 fn api_router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
     let event_slots = Arc::new(Semaphore::new(config.max_event_streams));
-    let api = Api { house, config: Arc::new(config), event_slots };
-    Router::new()
-        .route(
-            "/v1/rooms",
-            with_options(
-                get(rooms::list::<H>).post(rooms::create::<H>),
-                "GET, HEAD, POST, OPTIONS",
-                None,
-            ),
-        )
-        .route(
-            "/v1/rooms/{room}",
-            with_options(
-                get(rooms::show::<H>).delete(rooms::delete::<H>),
-                "GET, HEAD, DELETE, OPTIONS",
-                None,
-            ),
-        )
-        .route(
-            "/v1/rooms/{room}/tokens",
-            with_options(post(rooms::create_token::<H>), "POST, OPTIONS", None),
-        )
-        .merge(sessions::routes())
-        .merge(whip::routes())
-        .merge(whep::routes())
-        .merge(participants::routes())
-        .route(
-            "/v1/rooms/{room}/ice-servers",
-            with_options(get(turn::show::<H>), "GET, HEAD, OPTIONS", None),
-        )
-        .route(
-            "/v1/rooms/{room}/events",
-            with_options(get(events::events::<H>), "GET, HEAD, OPTIONS", None),
-        )
-        .route(
-            "/v1/rooms/{room}/transcript",
-            with_options(
-                get(transcripts::routes::show::<H>).delete(transcripts::routes::erase::<H>),
-                "GET, HEAD, DELETE, OPTIONS",
-                None,
-            ),
-        )
-        .route(
-            "/v1/rooms/{room}/meetings",
-            with_options(get(transcripts::routes::meetings::<H>), "GET, HEAD, OPTIONS", None),
-        )
-        .route(
-            "/v1/languages",
-            with_options(get(status::languages::<H>), "GET, HEAD, OPTIONS", None),
-        )
-        .route("/v1/voices", with_options(get(status::voices::<H>), "GET, HEAD, OPTIONS", None))
-        .route(
-            "/v1/development",
-            with_options(get(development::show::<H>), "GET, HEAD, OPTIONS", None),
-        )
-        .route(
-            "/v1/development/tokens",
-            with_options(post(development::create_token::<H>), "POST, OPTIONS", None),
-        )
-        .route("/healthz", get(status::healthz))
-        .route("/readyz", get(status::readyz::<H>))
+    let (router, paths, schemas) = routes::<H>().finish();
+    let document = openapi::Served::new(&openapi::document(paths, schemas));
+    let api = Api { house, config: Arc::new(config), event_slots, document };
+    router
         .fallback(async || ApiError::new(Kind::NoSuchPath, "no route has this path"))
         .with_state(api)
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::problems_only))
 }
 
-pub(crate) fn with_options<H: House>(
-    routes: MethodRouter<Api<H>>,
-    methods: &'static str,
-    accept_post: Option<&'static str>,
-) -> MethodRouter<Api<H>> {
-    routes.options(move || async move { middleware::preflight(methods, accept_post) })
+/// Every route, and what the document says of it.
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    rooms::routes()
+        .merge(sessions::routes())
+        .merge(whip::routes())
+        .merge(whep::routes())
+        .merge(participants::routes())
+        .merge(turn::routes())
+        .merge(events::routes())
+        .merge(transcripts::routes::routes())
+        .merge(development::routes())
+        .merge(status::routes())
+        .merge(openapi::routes())
 }

@@ -1,27 +1,37 @@
 //! `/v1/rooms/{room}/sessions`: one WebRTC peer that both speaks and listens, negotiated as WHIP
 //! does. RFC 9725 leaves no room for both ways on one peer, so it has an address of its own.
 
-use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use axum::routing::{patch, post};
 
 use crate::access::{Access, forbidden};
-use crate::bodies::{CHANGE_OR_FRAGMENT, RoomPath, SdpBody};
+use crate::bodies::{RoomPath, SdpBody};
 use crate::house::{House, Role};
-use crate::middleware;
-use crate::negotiation::{self, Door};
+use crate::negotiation::{self, Door, Patches};
+use crate::openapi::Routes;
+use crate::openapi::shapes::{Channel, Gain};
 use crate::parameters::Parameters;
 use crate::problem::ApiError;
 use crate::server::Api;
 use crate::whep;
 
-pub(crate) fn routes<H: House>() -> Router<Api<H>> {
-    let options = async || middleware::preflight("POST, OPTIONS", Some("application/sdp"));
-    let session = negotiation::session_route(patch(negotiation::patch::<H>), CHANGE_OR_FRAGMENT);
-    Router::new()
-        .route("/v1/rooms/{room}/sessions", post(create::<H>).options(options))
-        .route("/v1/rooms/{room}/sessions/{session}", session)
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let doc = negotiation::open_doc(
+        "Session",
+        "Speak and listen",
+        "One peer for both ways: the offer has one audio section that sends and one or more that \
+         receive.",
+    )
+    .query::<Channel>(
+        "channel",
+        "Channel of a conference to listen to; that of the token's language when missing.",
+    )
+    .query::<Gain>("original_gain", "Gain of the original; the room's when missing.");
+    Routes::new()
+        .at("/v1/rooms/{room}/sessions", |at| at.post(create::<H>, doc))
+        .at("/v1/rooms/{room}/sessions/{session}", |at| {
+            negotiation::session(at, "", Patches::IceOrChange, negotiation::patch::<H>)
+        })
 }
 
 /// `POST /v1/rooms/{room}/sessions?channel=es&original_gain=0.2`.

@@ -6,12 +6,49 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::house::House;
+use crate::openapi::{Answer, Asks, Doc, Routes, tags};
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
-use crate::wire::{LanguageInfo, VoiceInfo};
+use crate::wire::{LanguageInfo, Status, VoiceInfo};
 
 /// Seconds after which a client may ask again while models load.
 const READY_RETRY_S: u32 = 5;
+
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let doc = |id: &str, summary: &str, about: &str, asks| {
+        Doc::new(id, tags::SERVER, summary, about, asks)
+    };
+    let languages_doc = doc(
+        "listLanguages",
+        "List the languages",
+        "Those that can be spoken, and into which each can be interpreted.",
+        Asks::Nobody,
+    )
+    .answers(Answer::new(200, "The languages.").list::<LanguageInfo>());
+    let voices_doc = doc(
+        "listVoices",
+        "List the voices",
+        "Those that a token may ask for, the preferred engine's first.",
+        Asks::Nobody,
+    )
+    .answers(Answer::new(200, "The voices.").list::<VoiceInfo>());
+    let healthz_doc =
+        doc("getHealth", "Whether the process answers", "And nothing more.", Asks::Health)
+            .answers(Answer::new(200, "It answers: `ok`.").json::<Status>());
+    let readyz_doc = doc(
+        "getReadiness",
+        "Whether the server takes sessions",
+        "It does once every model is loaded and warm, and until it is about to end.",
+        Asks::Health,
+    )
+    .answers(Answer::new(200, "It does: `ready`.").json::<Status>())
+    .problems(&[Kind::NotReady, Kind::Draining]);
+    Routes::new()
+        .at("/v1/languages", |at| at.get(languages::<H>, languages_doc))
+        .at("/v1/voices", |at| at.get(voices::<H>, voices_doc))
+        .at("/healthz", |at| at.get(healthz, healthz_doc))
+        .at("/readyz", |at| at.get(readyz::<H>, readyz_doc))
+}
 
 /// `GET /v1/languages`.
 pub(crate) async fn languages<H: House>(State(api): State<Api<H>>) -> Json<Vec<LanguageInfo>> {
@@ -47,5 +84,5 @@ pub(crate) fn require_ready<H: House>(house: &H) -> Result<(), ApiError> {
 
 fn ok(status: &str) -> Response {
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    (no_store, Json(serde_json::json!({ "status": status }))).into_response()
+    (no_store, Json(Status { status: status.to_owned() })).into_response()
 }

@@ -18,10 +18,26 @@ use sha1::Sha1;
 use crate::access::Access;
 use crate::bodies::RoomPath;
 use crate::house::House;
+use crate::openapi::{Answer, Asks, Doc, Routes, tags};
 use crate::problem::ApiError;
 use crate::server::Api;
 use crate::tokens::unix_time_s;
 use crate::wire::{IceServer, IceServers};
+
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let doc = Doc::new(
+        "getIceServers",
+        tags::SESSIONS,
+        "STUN and TURN servers",
+        "An `RTCConfiguration` for an `RTCPeerConnection`, with credentials made for whoever asks. \
+         The answer to an offer tells of the same servers in its `Link` headers.",
+        Asks::KeyOrToken,
+    )
+    .answers(
+        Answer::new(200, "The servers; none when the server names none.").json::<IceServers>(),
+    );
+    Routes::new().at("/v1/rooms/{room}/ice-servers", |at| at.get(show::<H>, doc))
+}
 
 /// Most servers of a kind: each becomes a header.
 const MAX_URLS: usize = 16;

@@ -11,12 +11,16 @@ pub(crate) const MAX_IDENTITY: usize = 64;
 pub(crate) const MAX_DISPLAY_NAME: usize = 128;
 /// Most characters of a language tag (RFC 5646 §4.4.1).
 pub(crate) const MAX_LANGUAGE: usize = 35;
+/// What [`language`] takes, as a regular expression; its length is [`MAX_LANGUAGE`].
+pub(crate) const LANGUAGE_PATTERN: &str = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$";
 /// Most characters of a voice's name.
 pub(crate) const MAX_VOICE: usize = 64;
 /// Most languages a room may name.
 pub(crate) const MAX_LANGUAGES: usize = 64;
 /// Most participants a room may ask for.
 pub(crate) const MAX_PARTICIPANTS: usize = 10_000;
+/// Longest that a room may stay empty, seconds: a year.
+pub(crate) const MAX_TIMEOUT_S: u64 = 365 * 24 * 3600;
 /// Shortest lifetime of a token, seconds.
 pub(crate) const MIN_TTL_S: u64 = 10;
 /// Longest lifetime of a token, seconds: a week.
@@ -161,6 +165,14 @@ pub(crate) fn create_room(request: &CreateRoom) -> Result<(), String> {
         && !(1..=MAX_PARTICIPANTS).contains(&participants)
     {
         return Err(format!("max_participants: between 1 and {MAX_PARTICIPANTS}"));
+    }
+    for (field, timeout_s) in [
+        ("empty_timeout_s", request.empty_timeout_s),
+        ("departure_timeout_s", request.departure_timeout_s),
+    ] {
+        if timeout_s.is_some_and(|timeout_s| timeout_s > MAX_TIMEOUT_S) {
+            return Err(format!("{field}: between 0 and {MAX_TIMEOUT_S} seconds"));
+        }
     }
     Ok(())
 }

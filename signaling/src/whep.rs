@@ -1,25 +1,36 @@
 //! `/v1/rooms/{room}/whep`: listening (WHEP, draft-ietf-wish-whep), to a channel of a conference or
 //! to what a participant of a call hears.
 
-use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use axum::routing::{patch, post};
 
 use crate::access::{Access, forbidden};
-use crate::bodies::{CHANGE_OR_FRAGMENT, RoomPath, SdpBody};
+use crate::bodies::{RoomPath, SdpBody};
 use crate::house::{Caller, House, Role};
-use crate::negotiation::{self, Door};
+use crate::negotiation::{self, Door, Patches};
+use crate::openapi::Routes;
+use crate::openapi::shapes::{Channel, Gain};
 use crate::parameters::Parameters;
 use crate::problem::ApiError;
 use crate::server::Api;
 use crate::validate;
 
-pub(crate) fn routes<H: House>() -> Router<Api<H>> {
-    let session = negotiation::session_route(patch(negotiation::patch::<H>), CHANGE_OR_FRAGMENT);
-    Router::new()
-        .route("/v1/rooms/{room}/whep", negotiation::endpoint_route(post(create::<H>)))
-        .route("/v1/rooms/{room}/whep/{session}", session)
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let doc = negotiation::open_doc(
+        "Whep",
+        "Listen (WHEP)",
+        "One-way, from the server to the client (draft-ietf-wish-whep).",
+    )
+    .query::<Channel>(
+        "channel",
+        "Channel of a conference to listen to; that of the token's language when missing.",
+    )
+    .query::<Gain>("original_gain", "Gain of the original; the room's when missing.");
+    Routes::new()
+        .at("/v1/rooms/{room}/whep", |at| negotiation::looked_at(at.post(create::<H>, doc), "Whep"))
+        .at("/v1/rooms/{room}/whep/{session}", |at| {
+            negotiation::session(at, "Whep", Patches::IceOrChange, negotiation::patch::<H>)
+        })
 }
 
 /// `POST /v1/rooms/{room}/whep?channel=es&original_gain=0.2`: without a channel one listens to that

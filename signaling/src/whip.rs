@@ -1,27 +1,36 @@
 //! `/v1/rooms/{room}/whip`: publishing (WHIP, RFC 9725), onto the floor, or as a human interpreter
 //! into a channel of a conference.
 
-use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing;
 
 use crate::access::{Access, forbidden};
-use crate::bodies::{RoomPath, SDP_FRAGMENT, SdpBody, SdpFragment, SessionPath};
+use crate::bodies::{RoomPath, SdpBody, SdpFragment, SessionPath};
 use crate::house::{House, Role};
-use crate::negotiation::{self, Door};
+use crate::negotiation::{self, Door, Patches};
+use crate::openapi::Routes;
+use crate::openapi::shapes::Channel;
 use crate::parameters::{self, Parameters};
 use crate::problem::ApiError;
 use crate::server::Api;
 use crate::validate::{self, same_language};
 use crate::wire::{FLOOR, Grants};
 
-pub(crate) fn routes<H: House>() -> Router<Api<H>> {
-    let session = negotiation::session_route(routing::patch(patch::<H>), SDP_FRAGMENT);
-    Router::new()
-        .route("/v1/rooms/{room}/whip", negotiation::endpoint_route(routing::post(create::<H>)))
-        .route("/v1/rooms/{room}/whip/{session}", session)
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let doc = negotiation::open_doc(
+        "Whip",
+        "Speak (WHIP)",
+        "One-way, from the client to the server (RFC 9725). Without a channel one speaks on the \
+         floor; with a language one interprets into that channel of a conference.",
+    )
+    .query::<Channel>("channel", "Language to interpret into; the floor when missing.")
+    .query::<Channel>("relay", "Channel that the interpreter listens to; the floor when missing.");
+    Routes::new()
+        .at("/v1/rooms/{room}/whip", |at| negotiation::looked_at(at.post(create::<H>, doc), "Whip"))
+        .at("/v1/rooms/{room}/whip/{session}", |at| {
+            negotiation::session(at, "Whip", Patches::Ice, patch::<H>)
+        })
 }
 
 /// `POST /v1/rooms/{room}/whip?channel=fr&relay=de`: without a channel, or with `floor`, one speaks;

@@ -1,16 +1,29 @@
 //! The JSON types of the API, as they stand on the wire. Times are milliseconds.
 
+mod events;
+mod object;
 mod transcripts;
+mod whole;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "server")]
+use crate::openapi::shapes::{
+    Channel, Channels, DisplayName, Gain, Identity, LanguageTag, Languages, Lifetime, Places,
+    Relays, RoomName, Timeout, VoiceName,
+};
+
+pub use self::events::{Event, EventKind, Lagged, PartialStage, Trace, UtteranceRef};
+pub(crate) use self::object::object;
 pub use self::transcripts::{Meeting, Transcript, TranscriptLine};
+use self::whole::whole;
 
 /// What kind of conversation a room holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum RoomKind {
     /// Two participants, each hears the other's interpretation.
     #[default]
@@ -20,48 +33,76 @@ pub enum RoomKind {
     Conference,
 }
 
+/// A word and nothing else: what serde derives takes an object with the word as its key too.
+impl TryFrom<String> for RoomKind {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "call" => Ok(Self::Call),
+            "conference" => Ok(Self::Conference),
+            _ => Err(format!("a room's kind is call or conference, not {word:?}")),
+        }
+    }
+}
+
 /// Body of `POST /v1/rooms`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateRoom {
     /// Name of the room, `[A-Za-z0-9_-]{1,64}`; the server invents one when it is missing.
+    #[cfg_attr(feature = "server", schema(value_type = Option<RoomName>))]
     pub name: Option<String>,
     /// Kind of the room.
     pub kind: RoomKind,
     /// Languages of the room. In a call: those that may be spoken; empty allows every supported
     /// one. In a conference: its channels, at least one.
+    #[cfg_attr(feature = "server", schema(value_type = Languages))]
     pub languages: Vec<String>,
     /// Gain of the original speech under its interpretation, 0 to 1; the server's default when
     /// missing.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Gain>))]
     pub original_gain: Option<f32>,
     /// Most participants at a time; 2 for a call.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Places>))]
+    #[serde(deserialize_with = "whole")]
     pub max_participants: Option<usize>,
     /// Seconds after which a room that nobody has ever joined ends; 0 keeps it. The server's
     /// default when missing.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Timeout>))]
+    #[serde(deserialize_with = "whole")]
     pub empty_timeout_s: Option<u64>,
     /// Seconds after which a room ends that everybody has left; 0 keeps it. The server's default
     /// when missing.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Timeout>))]
+    #[serde(deserialize_with = "whole")]
     pub departure_timeout_s: Option<u64>,
     /// Whether what is said is kept (`GET /v1/rooms/{room}/transcript`); the server's default when
     /// missing.
     pub keep_transcript: Option<bool>,
     /// Channels of a conference whose text is made although nobody listens: they are recorded.
+    #[cfg_attr(feature = "server", schema(value_type = Languages))]
     pub record: Vec<String>,
     /// Channels of a conference, and from which other channel the machine interprets each while a
     /// human interprets into that one: `{"es": "en"}` takes Spanish from the interpreter's English.
+    #[cfg_attr(feature = "server", schema(value_type = Relays))]
     pub relay: BTreeMap<String, String>,
 }
 
 /// A room as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Room {
     /// Name, unique on the server.
+    #[cfg_attr(feature = "server", schema(value_type = RoomName))]
     pub name: String,
     /// Kind of the room.
     pub kind: RoomKind,
     /// Languages of the room; see [`CreateRoom::languages`].
     pub languages: Vec<String>,
     /// Gain of the original speech under its interpretation, 0 to 1.
+    #[cfg_attr(feature = "server", schema(value_type = Gain))]
     pub original_gain: f32,
     /// Most participants at a time.
     pub max_participants: usize,
@@ -85,6 +126,7 @@ pub struct Room {
 
 /// A participant as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Participant {
     /// Identity, unique in the room.
     pub identity: String,
@@ -116,17 +158,20 @@ pub const FLOOR: &str = "floor";
 
 /// What a participant may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Grants {
     /// Send audio.
     pub speak: bool,
     /// Receive audio and events.
     pub listen: bool,
-    /// Channels of a conference that may be listened to; `None` allows every one.
+    /// Channels of a conference that may be listened to; every one when missing.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<Channels>))]
     pub channels: Option<Vec<String>>,
     /// Channels of a conference that they may interpret into.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "server", schema(value_type = Languages))]
     pub interpret: Vec<String>,
     /// Mute, remove, end the room.
     pub moderate: bool,
@@ -140,17 +185,21 @@ impl Default for Grants {
 
 /// Body of `PATCH /v1/rooms/{room}/sessions/{session}` as JSON: what is missing stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ChangeSession {
     /// The conference channel to listen to from now on: a language or `floor`.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Channel>))]
     pub channel: Option<String>,
     /// Gain of the original under the interpretation, 0 to 1. It is rounded to one of 0, 0.1, 0.2,
     /// 0.4 and 1, of which each is mixed once for all who share it.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Gain>))]
     pub original_gain: Option<f32>,
 }
 
 /// Body of `PATCH /v1/rooms/{room}/participants/{identity}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeParticipant {
     /// Whether the server takes no more sound from them.
@@ -159,6 +208,7 @@ pub struct ChangeParticipant {
 
 /// Answer of `GET /v1/rooms/{room}/ice-servers`: an `RTCConfiguration` of the WebRTC API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct IceServers {
     /// STUN and TURN servers; none when the server names none.
     #[serde(rename = "iceServers")]
@@ -167,6 +217,7 @@ pub struct IceServers {
 
 /// An `RTCIceServer` of the WebRTC API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct IceServer {
     /// Where it is, such as `turn:turn.example.org?transport=udp`.
     pub urls: Vec<String>,
@@ -180,66 +231,82 @@ pub struct IceServer {
 
 /// Body of `POST /v1/rooms/{room}/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// Identity, unique in the room, `[A-Za-z0-9_.@-]{1,64}`.
+    #[cfg_attr(feature = "server", schema(value_type = Identity))]
     pub identity: String,
     /// Display name; the identity when missing.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<DisplayName>))]
     pub name: Option<String>,
     /// Language spoken (BCP 47).
+    #[cfg_attr(feature = "server", schema(value_type = LanguageTag))]
     pub language: String,
     /// Language heard (BCP 47); the one spoken when missing.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<LanguageTag>))]
     pub hear: Option<String>,
     /// Voice in which interpretations are spoken to the participant, one of `GET /v1/voices` for
     /// the language heard; the language's default when missing. In a conference, where a channel
     /// sounds the same for all, the voice in which the participant is interpreted on the channel of
     /// that language.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<VoiceName>))]
     pub voice: Option<String>,
     /// What the participant may do.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub grants: Grants,
     /// Lifetime in seconds; 6 hours when missing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<Lifetime>))]
     pub ttl_s: Option<u64>,
 }
 
 /// Body of `POST /v1/development/tokens`, which a server in development mode answers to anybody:
 /// a token, and the room for it when there is none of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateDevelopmentToken {
     /// Name of the room, `[A-Za-z0-9_-]{1,64}`.
+    #[cfg_attr(feature = "server", schema(value_type = RoomName))]
     pub room: String,
     /// As in [`CreateToken`]; the server invents one when it is missing.
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<Identity>))]
     pub identity: Option<String>,
     /// As in [`CreateToken`].
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<DisplayName>))]
     pub name: Option<String>,
     /// As in [`CreateToken`].
+    #[cfg_attr(feature = "server", schema(value_type = LanguageTag))]
     pub language: String,
     /// As in [`CreateToken`].
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<LanguageTag>))]
     pub hear: Option<String>,
     /// As in [`CreateToken`].
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<VoiceName>))]
     pub voice: Option<String>,
     /// As in [`CreateToken`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub grants: Grants,
     /// Kind of the room, when it is made.
     #[serde(default)]
     pub kind: RoomKind,
     /// Languages of the room, when it is made; see [`CreateRoom::languages`].
     #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Languages))]
     pub languages: Vec<String>,
 }
 
 /// Answer of `GET /v1/development`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Development {
     /// Whether `POST /v1/development/tokens` makes tokens without a key.
     pub tokens: bool,
@@ -247,6 +314,7 @@ pub struct Development {
 
 /// Answer of `POST /v1/rooms/{room}/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Token {
     /// The JWT.
     pub token: String,
@@ -258,9 +326,11 @@ pub struct Token {
 
 /// An error body, `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URI reference that names the kind of problem, such as `/problems/no-opus`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::openapi::problem_type))]
     pub kind: String,
     /// Short summary, the same for every problem of the kind.
     pub title: String,
@@ -270,264 +340,9 @@ pub struct Problem {
     pub detail: String,
 }
 
-/// One message of `GET /v1/rooms/{room}/events`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Event {
-    /// Position in the room's stream, counted from 1 without gaps.
-    pub seq: u64,
-    /// When it happened, milliseconds since the Unix epoch.
-    pub time_ms: u64,
-    /// Room it happened in.
-    pub room: String,
-    /// What happened.
-    #[serde(flatten)]
-    pub kind: EventKind,
-}
-
-impl Event {
-    /// As it stands on the wire.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("events hold only strings and finite or null numbers")
-    }
-}
-
-/// The message of `GET /v1/rooms/{room}/events` that is no event: `{"type":"lagged","missed":3}`.
-/// It comes first when events after the one that was asked for are kept no more. Server-sent, it is
-/// an event of the name `lagged`, and also the last before the server lets go of a client that fell
-/// behind; a WebSocket is then closed with code 1013.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lagged {
-    /// Always `lagged`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Events that the client misses for good, or has to come back for.
-    pub missed: u64,
-}
-
-impl Lagged {
-    /// Of so many events.
-    #[must_use]
-    pub fn new(missed: u64) -> Self {
-        Self { kind: "lagged".to_owned(), missed }
-    }
-
-    /// As it stands on the wire.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a word and a number are JSON")
-    }
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type")]
-pub enum EventKind {
-    /// The room was made.
-    #[serde(rename = "room.started")]
-    RoomStarted {
-        /// Its kind.
-        kind: RoomKind,
-        /// Its languages.
-        languages: Vec<String>,
-    },
-    /// The room is over. The last event of a stream.
-    #[serde(rename = "room.ended")]
-    RoomEnded {
-        /// Why: `deleted`, `empty`, `departed`, `shutdown`.
-        reason: String,
-    },
-    /// A moderator silenced somebody, or lets them speak again.
-    #[serde(rename = "participant.muted")]
-    ParticipantMuted {
-        /// Whom.
-        identity: String,
-        /// Whether they are silenced now.
-        muted: bool,
-    },
-    /// A human takes a conference channel over from the machine, or gives it back.
-    #[serde(rename = "channel.interpreter")]
-    ChannelInterpreter {
-        /// Which channel.
-        channel: String,
-        /// Who interprets into it now; missing when it is the machine.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        interpreter: Option<String>,
-    },
-    /// Somebody's media is connected.
-    #[serde(rename = "participant.joined")]
-    ParticipantJoined {
-        /// Who.
-        participant: Participant,
-        /// Milliseconds from their offer to their media.
-        connect_ms: f64,
-    },
-    /// Somebody left, or their connection was lost.
-    #[serde(rename = "participant.left")]
-    ParticipantLeft {
-        /// Who.
-        participant: Participant,
-        /// Why: `left`, `connection_lost`, `removed`, `room_ended`.
-        reason: String,
-    },
-    /// Somebody began to speak.
-    #[serde(rename = "utterance.started")]
-    UtteranceStarted {
-        /// Which utterance and whose.
-        #[serde(flatten)]
-        utterance: UtteranceRef,
-    },
-    /// Text that is not final: it is replaced by the `utterance.transcript` or
-    /// `utterance.translation` of the same language, or dropped with its utterance.
-    #[serde(rename = "utterance.partial")]
-    UtterancePartial {
-        /// Which utterance and whose.
-        #[serde(flatten)]
-        utterance: UtteranceRef,
-        /// Language of the text.
-        language: String,
-        /// The text so far.
-        text: String,
-        /// Which of the two texts of an utterance it is.
-        stage: PartialStage,
-    },
-    /// What they said.
-    #[serde(rename = "utterance.transcript")]
-    UtteranceTranscript {
-        /// Which utterance and whose.
-        #[serde(flatten)]
-        utterance: UtteranceRef,
-        /// Language of the text.
-        language: String,
-        /// The text.
-        text: String,
-        /// RTP timestamp, on the speaker's own clock, of the first voiced sample.
-        first_voiced_rtp: u32,
-        /// RTP timestamp, on the speaker's own clock, of the last voiced sample.
-        last_voiced_rtp: u32,
-        /// Stage times so far.
-        trace: Trace,
-    },
-    /// What it became.
-    #[serde(rename = "utterance.translation")]
-    UtteranceTranslation {
-        /// Which utterance and whose.
-        #[serde(flatten)]
-        utterance: UtteranceRef,
-        /// Language of the text.
-        language: String,
-        /// The text.
-        text: String,
-        /// Name of the translator.
-        translator: String,
-        /// Stage times so far.
-        trace: Trace,
-    },
-    /// The first translated packet left for a listener.
-    #[serde(rename = "utterance.spoken")]
-    UtteranceSpoken {
-        /// Which utterance and whose.
-        #[serde(flatten)]
-        utterance: UtteranceRef,
-        /// Language spoken.
-        language: String,
-        /// Identity of the listener.
-        listener: String,
-        /// `mid` of the audio section that carries it.
-        track: String,
-        /// RTP timestamp (48 kHz) of the first translated packet on that track.
-        rtp_timestamp: u32,
-        /// All stage times.
-        trace: Trace,
-    },
-    /// The utterance ended before it was spoken.
-    #[serde(rename = "utterance.dropped")]
-    UtteranceDropped {
-        /// Which utterance and whose.
-        #[serde(flatten)]
-        utterance: UtteranceRef,
-        /// Why: `no_speech`, `too_late`, `overlapped`, `overloaded`, `failed`, and a sentence about it.
-        reason: String,
-        /// The sentence.
-        detail: String,
-    },
-}
-
-/// Which text of an utterance is not final yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PartialStage {
-    /// What was said.
-    Transcript,
-    /// What it became.
-    Translation,
-}
-
-/// Which utterance, and whose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UtteranceRef {
-    /// Id, unique on the server.
-    pub utterance: String,
-    /// Identity of the speaker.
-    pub speaker: String,
-}
-
-/// Where the time of an utterance went, in milliseconds. The stages from `endpoint_ms` to
-/// `playout_ms` follow each other without gaps, so their sum is `lag_ms`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Trace {
-    /// First to last voiced sample.
-    pub speech_ms: f64,
-    /// Last voiced sample to the segmenter's decision that the utterance ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint_ms: Option<f64>,
-    /// Recognition in the pause, before the decision: it is within `endpoint_ms`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_ms: Option<f64>,
-    /// Decision to the start of recognition.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue_ms: Option<f64>,
-    /// Recognition, or what of it was left after the decision.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub transcribe_ms: Option<f64>,
-    /// Transcript to the first translated clause.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub translate_ms: Option<f64>,
-    /// First translated clause to its first synthesised samples.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub speak_ms: Option<f64>,
-    /// First samples to the first translated packet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub playout_ms: Option<f64>,
-    /// Last voiced sample in to first translated packet out: the headline.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lag_ms: Option<f64>,
-    /// Transcript to the whole translation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub translate_total_ms: Option<f64>,
-    /// First clause to the last synthesised sample.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub speak_total_ms: Option<f64>,
-}
-
-impl Trace {
-    /// The stages that follow each other without gaps, by name: milliseconds, as far as they happened.
-    #[must_use]
-    pub fn stages(&self) -> [(&'static str, Option<f64>); 6] {
-        [
-            ("endpoint", self.endpoint_ms),
-            ("queue", self.queue_ms),
-            ("transcribe", self.transcribe_ms),
-            ("translate", self.translate_ms),
-            ("speak", self.speak_ms),
-            ("playout", self.playout_ms),
-        ]
-    }
-}
-
 /// Answer of `GET /v1/languages`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LanguageInfo {
     /// BCP 47 code.
     pub code: String,
@@ -539,6 +354,7 @@ pub struct LanguageInfo {
 
 /// One entry of the answer of `GET /v1/voices`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct VoiceInfo {
     /// Name, as a token may carry it.
     pub name: String,
@@ -546,4 +362,12 @@ pub struct VoiceInfo {
     pub language: String,
     /// The engine that has it.
     pub engine: String,
+}
+
+/// Answer of `GET /healthz` and `GET /readyz` when all is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Status {
+    /// `ok` or `ready`.
+    pub status: String,
 }

@@ -66,6 +66,8 @@ const TOKENS: &str = "/v1/rooms/lobby/tokens";
 const EVENTS: &str = "/v1/rooms/lobby/events";
 const DEVELOPMENT: &str = "/v1/development/tokens";
 const GOOD_GUEST: &str = r#"{"room":"desk","language":"en"}"#;
+const GRANTS_IN_A_LIST: &str =
+    r#"{"identity":"ben","language":"en","grants":[true,true,null,[],true]}"#;
 const FOREIGN_VOICE: &str = r#"{"identity":"ben","language":"en","voice":"ef_dora"}"#;
 const GOOD_TOKEN: &str = r#"{"identity":"ben","language":"en"}"#;
 
@@ -137,6 +139,12 @@ async fn every_mistake_has_its_status_and_its_slug() {
         ("POST", "/v1/rooms", "key", JSON, r#"{"relay":{"es":"es-MX"}}"#, 422, "invalid-field"),
         ("POST", "/v1/rooms", "key", JSON, r#"{"original_gain":1.5}"#, 422, "invalid-field"),
         ("POST", "/v1/rooms", "key", JSON, r#"{"max_participants":0}"#, 422, "invalid-field"),
+        ("POST", "/v1/rooms", "key", JSON, r#"{"empty_timeout_s":31536001}"#, 422, "invalid-field"),
+        ("POST", "/v1/rooms", "key", JSON, r#"{"departure_timeout_s":1e20}"#, 422, "invalid-field"),
+        ("POST", "/v1/rooms", "key", JSON, r#"{"kind":{"call":null}}"#, 422, "invalid-field"),
+        ("POST", "/v1/rooms", "key", JSON, "[]", 422, "invalid-field"),
+        ("POST", "/v1/rooms", "key", JSON, "{} {}", 400, "bad-json"),
+        ("POST", TOKENS, "key", JSON, GRANTS_IN_A_LIST, 422, "invalid-field"),
         ("POST", "/v1/rooms", "key", JSON, r#"{"name":"lobby"}"#, 409, "room-exists"),
         ("POST", "/v1/rooms", "key", JSON, r#"{"name":"overload"}"#, 503, "overloaded"),
         ("POST", "/v1/rooms", "key", JSON, r#"{"name":"broken"}"#, 500, "internal"),
@@ -436,7 +444,11 @@ async fn preflights_need_no_credentials_and_name_what_may_be_posted() {
         assert_eq!(reply.header("access-control-allow-origin"), "*");
         assert!(reply.header("access-control-allow-headers").contains("Authorization"));
         assert!(reply.header("access-control-allow-methods").contains("OPTIONS"));
-        let accepts = if path == SESSIONS { "application/sdp" } else { "" };
+        let accepts = match path {
+            SESSIONS => "application/sdp",
+            "/v1/rooms" | TOKENS => "application/json",
+            _ => "",
+        };
         assert_eq!(reply.header("accept-post"), accepts, "{path}");
     }
 }

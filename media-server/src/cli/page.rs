@@ -29,9 +29,13 @@ fn with_files(files: &'static [(&str, &[u8])]) -> Router {
     let index = index.unwrap_or(NOT_BUILT.as_bytes());
     let mut router = Router::new().route("/", get(async || asset("index.html", index)));
     for (path, body) in files {
-        if *path != "index.html" {
-            router = router.route(&format!("/{path}"), get(async || asset(path, body)));
-        }
+        let address = match *path {
+            "index.html" => continue,
+            // The API's reference, beside the document that it shows.
+            "docs.html" => "/v1/docs".to_owned(),
+            path => format!("/{path}"),
+        };
+        router = router.route(&address, get(async || asset(path, body)));
     }
     router
 }

@@ -18,14 +18,19 @@ use axum::extract::{Query, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa::openapi::Required;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 
 use self::filter::Filter;
 use self::reader::Reader;
 use crate::access::Access;
 use crate::bodies::RoomPath;
 use crate::house::House;
+use crate::openapi::shapes::LanguageTag;
+use crate::openapi::{Answer, Asks, Doc, Routes, string, tags};
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
+use crate::wire::{Event, Lagged};
 
 /// The header in which a browser names the last server-sent event it saw.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -42,6 +47,46 @@ pub(crate) struct EventsQuery {
     language: Option<String>,
     /// The types wanted, separated by commas; `participant.*` names all that begin so.
     types: Option<String>,
+}
+
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let whole = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Integer))
+        .minimum(Some(0))
+        .maximum(Some(u32::MAX));
+    let doc = Doc::new(
+        "followEvents",
+        tags::EVENTS,
+        "Follow what happens",
+        "Over a WebSocket, one `Event` in each text message, when the client asks for the upgrade \
+         (`Upgrade: websocket`); otherwise as server-sent events, with an `Event` as `data` and its \
+         `seq` as `id`. A token needs the `listen` grant.\n\nA client that comes back names the \
+         last event that it saw and gets what it missed. Where some of that is kept no more, a \
+         `Lagged` comes first. A client that falls behind is let go: a WebSocket with code 1013, \
+         server-sent events after a `Lagged`. Both end with the room.",
+        Asks::KeyOrTokenInAddress,
+    )
+    .query_as("after", "`seq` of the last event that the client saw.", whole)
+    .query::<LanguageTag>("language", "The one language whose captions are wanted.")
+    .query_as(
+        "types",
+        "Types that are wanted, separated by commas; `utterance.*` names all that begin so.",
+        string().examples(["utterance.translation,room.*"]),
+    )
+    .header(
+        "Last-Event-ID",
+        "As `after`, which it wins over: browsers send it when they come back.",
+        Required::False,
+    )
+    .answers(Answer::new(101, "A WebSocket, with an `Event` in each text message."))
+    .answers(
+        Answer::new(200, "Server-sent events, with an `Event` in each `data`.")
+            .content("text/event-stream", string())
+            .speaks_of::<Event>()
+            .speaks_of::<Lagged>(),
+    )
+    .problems(&[Kind::BadRequest, Kind::Overloaded]);
+    Routes::new().at("/v1/rooms/{room}/events", |at| at.get(events::<H>, doc))
 }
 
 /// `GET /v1/rooms/{room}/events`.

@@ -22,7 +22,7 @@ mod upload;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{Method, Uri};
+use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -56,7 +56,7 @@ pub fn router<S: Studio>(studio: Arc<S>, config: ApiConfig) -> Router {
     let guarded = |methods: MethodRouter<Arc<Face<S>>>, allow: &'static str| {
         methods
             .layer(from_fn_with_state(Arc::clone(&face), authorize::<S>))
-            .options(move || async move { middleware::preflight(allow, None) })
+            .options(move || async move { middleware::preflight(&HeaderValue::from_static(allow)) })
             .fallback(method_not_allowed)
     };
     let receiving = "POST, OPTIONS";

@@ -19,10 +19,12 @@ use super::store::{Store, StoreError};
 use crate::access::Access;
 use crate::bodies::RoomPath;
 use crate::house::House;
+use crate::openapi::shapes::LanguageTag;
+use crate::openapi::{Answer, Asks, Doc, Routes, one_of, string, tags};
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
 use crate::validate;
-use crate::wire::Meeting;
+use crate::wire::{Meeting, Transcript};
 
 /// Parameters in the address; others are ignored.
 #[derive(Deserialize)]
@@ -33,6 +35,55 @@ pub(crate) struct TranscriptQuery {
     language: Option<String>,
     /// Id of the meeting; the latest of the room when missing.
     meeting: Option<String>,
+}
+
+pub(crate) fn routes<H: House>() -> Routes<H> {
+    let doc = |id: &str, summary: &str, about: &str| {
+        Doc::new(id, tags::TRANSCRIPTS, summary, about, Asks::KeyOrToken)
+    };
+    let meeting = || string().pattern(Some("^[0-9]{1,18}$"));
+    let show_doc = doc(
+        "getTranscript",
+        "Read what was said",
+        "While the meeting goes on and after it, with any token of the room that has not expired \
+         and grants `listen`. The format is the one named, or what `Accept` prefers.",
+    )
+    .query_as("format", "The format.", one_of(Format::ALL.map(Format::suffix)))
+    .query::<LanguageTag>(
+        "language",
+        "Language of the texts, one in which the meeting was interpreted; what was spoken when \
+         missing.",
+    )
+    .query_as("meeting", "Id of the meeting; the latest of the room when missing.", meeting());
+    let whole = Format::ALL
+        .into_iter()
+        .filter(|format| *format != Format::Json)
+        .fold(Answer::new(200, "The transcript.").json::<Transcript>(), |answer, format| {
+            answer.content(format.media_type(), string())
+        });
+    let show_doc = show_doc
+        .answers(whole.header("Content-Disposition", "A name for the file."))
+        .problems(&[Kind::BadRequest, Kind::InvalidField, Kind::NoTranscript, Kind::NotAcceptable]);
+    let erase_doc = doc(
+        "deleteTranscript",
+        "Erase what was said",
+        "Gone for good: all meetings of the room's name, or the one named. A token needs the \
+         `moderate` grant.",
+    )
+    .query_as("meeting", "Id of the meeting; all of the room when missing.", meeting())
+    .answers(Answer::new(204, "It is gone."))
+    .problems(&[Kind::BadRequest, Kind::NoTranscript]);
+    let meetings_doc = doc(
+        "listMeetings",
+        "List the meetings",
+        "Those of the room's name of which something is kept. A token needs the `listen` grant.",
+    )
+    .answers(Answer::new(200, "The meetings, the latest first.").list::<Meeting>());
+    Routes::new()
+        .at("/v1/rooms/{room}/transcript", |at| {
+            at.get(show::<H>, show_doc).delete(erase::<H>, erase_doc)
+        })
+        .at("/v1/rooms/{room}/meetings", |at| at.get(meetings::<H>, meetings_doc))
 }
 
 /// `GET /v1/rooms/{room}/transcript`: for administrators, and for participants who may listen, with

@@ -7,6 +7,7 @@ use super::RoomKind;
 /// A meeting: one life of a room, of which something is kept. Entry of the answer of
 /// `GET /v1/rooms/{room}/meetings`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Meeting {
     /// Id, unique on the server.
     pub id: i64,
@@ -27,6 +28,7 @@ pub struct Meeting {
 
 /// Answer of `GET /v1/rooms/{room}/transcript` as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Transcript {
     /// Which meeting.
     pub meeting: Meeting,
@@ -39,6 +41,7 @@ pub struct Transcript {
 
 /// One utterance of a transcript.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TranscriptLine {
     /// Name of the utterance, as its events carry it; unique in the meeting.
     pub utterance: String,
