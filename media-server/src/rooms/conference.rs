@@ -262,13 +262,10 @@ impl Booth {
 }
 
 impl RoomState {
-    /// Who brings a listener's own sound: themselves, or the newest session in which the same person
-    /// speaks.
+    /// Who brings a listener's own sound: the one session in which the same person speaks.
     fn own_voice(&self, listener: &Member) -> PeerId {
         let speaks = |member: &&Member| member.speaks && member.identity == listener.identity;
-        let session = Some(listener).filter(speaks);
-        let session = session.or_else(|| self.members.iter().rev().find(speaks));
-        session.map_or(listener.peer, |member| member.peer)
+        self.members.iter().find(speaks).unwrap_or(listener).peer
     }
 
     /// A human interpreter begins to speak: the channel is theirs. Who speaks a channel's own
