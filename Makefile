@@ -15,8 +15,11 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export DRAGOMAN_MODELS ?= $(CACHE)/models
 
 DRAGOMAN := $(CARGO_TARGET_DIR)/release/dragoman
+LOADTEST := $(CARGO_TARGET_DIR)/release/dragoman-loadtest
 # One profile for programs and tests: see docs/decisions/0005-one-release-profile.md.
 CARGO_ARGS := --release --locked --workspace
+
+comma := ,
 
 # Arguments for the programs behind `run`, `demo`, `test-e2e` and the benchmarks, for example
 # `make run ARGS="--http 127.0.0.1:9000"` or `make test-e2e ARGS="-k silence"`.
@@ -66,7 +69,7 @@ lint: page ## Formatting, clippy, types, shell scripts and workflows
 	@scripts/lint.sh
 
 .PHONY: test
-test: test-page test-rust test-e2e ## All tests: units, parity with the reference models, whole calls
+test: test-page test-rust test-e2e loadtest-smoke ## All tests: units, parity with the reference models, whole calls
 
 .PHONY: test-page
 test-page: setup ## Unit tests of the page alone
@@ -94,6 +97,21 @@ fuzz-smoke: models ## Fuzz every parser of outside bytes for a minute each (SECO
 	@SECONDS_EACH="$(or $(SECONDS),60)" scripts/fuzz-smoke.sh $(ARGS)
 
 ## Measure
+
+.PHONY: loadtest-corpus
+loadtest-corpus: setup ## Decode the recordings that the load test speaks
+	@scripts/loadtest-corpus.sh
+
+.PHONY: loadtest
+loadtest: models ## How many calls this machine carries: capacity, report in target/loadtest
+	@scripts/loadtest.sh "$(DRAGOMAN)" "$(LOADTEST)" calls --find-capacity \
+		--slo "$(or $(SLO),lag_p95<6s$(comma)missing<5%$(comma)loss<1%)" --ramp 1..16 --hold 60s \
+		--out target/loadtest $(ARGS)
+
+.PHONY: loadtest-smoke
+loadtest-smoke: models ## One call for a minute: nothing missing, nothing lost
+	@scripts/loadtest.sh "$(DRAGOMAN)" "$(LOADTEST)" calls --sessions 1 --hold 60s \
+		--slo "missing<10%$(comma)loss<1%$(comma)wer<25%" --out target/loadtest-smoke $(ARGS)
 
 .PHONY: bench-lag
 bench-lag: models ## Lag of whole calls, and the recogniser beside faster-whisper

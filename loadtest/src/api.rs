@@ -92,6 +92,15 @@ impl Api {
         self.post_json("/v1/rooms", request).await
     }
 
+    /// `GET /v1/rooms`: tells as well whether the credentials are any good.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn rooms(&self) -> Result<Vec<Room>, ApiError> {
+        let response = self.send("/v1/rooms", self.request(Method::GET, "/v1/rooms")).await?;
+        self.read_json("/v1/rooms", response).await
+    }
+
     /// `GET /v1/rooms/{room}`.
     ///
     /// # Errors

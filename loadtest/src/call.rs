@@ -6,17 +6,19 @@
 //! voiced sample to the arrival of the packet whose RTP timestamp `utterance.spoken` names.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
-use signaling::wire::{CreateRoom, CreateToken, Event, EventKind, Grants, RoomKind, Trace};
+use signaling::wire::{CreateRoom, CreateToken, Grants, RoomKind, Trace};
 
 use crate::FRAME;
 use crate::api::{Api, ApiError};
 use crate::caller::{Caller, CallerError, JoinOptions, SpokenSpan};
 use crate::events::{EventError, EventStream};
 use crate::level::{dbfs, duration_of, end_of_sound};
+use crate::outcome::signed_ms;
 use crate::recording::{Recording, SOUND_DBFS};
+use crate::utterances::{Ledger, Utterance};
 use crate::wav::{self, WavError};
 
 /// Identity of the side that speaks.
@@ -208,8 +210,8 @@ async fn hold(office: &Api, room: &str, options: CallOptions) -> Result<CallRepo
         futures::future::try_join(join(&speaker_token), join(&listener_token)).await?;
     tokio::time::sleep(LEAD_IN).await;
 
-    let mut log = Log::default();
-    let span = converse(&speaker, &listener, &mut events, &mut log, &options).await?;
+    let mut ledger = Ledger::default();
+    let span = converse(&speaker, &listener, &mut events, &mut ledger, &options).await?;
     let heard = listener.recording();
     for caller in [speaker, listener] {
         if let Err(error) = caller.leave().await {
@@ -219,8 +221,10 @@ async fn hold(office: &Api, room: &str, options: CallOptions) -> Result<CallRepo
     if let Some(path) = &options.record {
         wav::write_48k(path, &heard.samples)?;
     }
-    let why = why_nothing(&log, &heard, options.timeout);
-    let report = report(room, options, &span, log, heard);
+    let utterances: Vec<UtteranceReport> =
+        ledger.of(SPEAKER).map(|utterance| UtteranceReport::of(utterance, &options.to)).collect();
+    let why = why_nothing(&utterances, &heard, options.timeout);
+    let report = report(room, options, &span, utterances, heard);
     match why {
         None => Ok(report),
         Some(why) => Err(CallError::NothingHeard { why, report: Box::new(report) }),
@@ -250,7 +254,7 @@ async fn converse(
     speaker: &Caller,
     listener: &Caller,
     events: &mut EventStream,
-    log: &mut Log,
+    ledger: &mut Ledger,
     options: &CallOptions,
 ) -> Result<SpokenSpan, CallError> {
     let mut speaking = std::pin::pin!(speaker.speak(&options.samples_48k));
@@ -261,7 +265,7 @@ async fn converse(
             said = &mut speaking, if span.is_none() => span = Some(said?),
             arrived = events.next() => {
                 let arrived = arrived?;
-                log.note(&arrived.event, arrived.at);
+                ledger.note(&arrived.event, arrived.at);
             }
             () = listener.disconnected() => return Err(CallerError::ConnectionLost.into()),
             _ = look.tick() => {}
@@ -269,99 +273,54 @@ async fn converse(
         let Some(said) = &span else { continue };
         let last_sound = listener.with_recording(|recording| recording.last_sound_at);
         let moved =
-            [Some(said.last_packet_at), log.last_at, last_sound].into_iter().flatten().max();
+            [Some(said.last_packet_at), ledger.last_at(), last_sound].into_iter().flatten().max();
         let is_quiet = moved.is_some_and(|moved| moved.elapsed() > options.settle);
         let is_over = said.last_packet_at.elapsed() > options.timeout;
-        if is_over || (is_quiet && log.is_settled()) {
+        if is_over || (is_quiet && is_settled(ledger)) {
             return Ok(said.clone());
         }
     }
 }
 
-/// The speaker's utterances, put together from events.
-#[derive(Debug, Default)]
-struct Log {
-    utterances: Vec<UtteranceReport>,
-    last_at: Option<Instant>,
+/// Every utterance that began was spoken or dropped.
+fn is_settled(ledger: &Ledger) -> bool {
+    let mut utterances = ledger.of(SPEAKER).peekable();
+    utterances.peek().is_some() && utterances.all(|utterance| utterance.is_over_for(LISTENER))
 }
 
-impl Log {
-    fn note(&mut self, event: &Event, at: Instant) {
-        let utterance = match &event.kind {
-            EventKind::UtteranceStarted { utterance }
-            | EventKind::UtterancePartial { utterance, .. }
-            | EventKind::UtteranceTranscript { utterance, .. }
-            | EventKind::UtteranceTranslation { utterance, .. }
-            | EventKind::UtteranceSpoken { utterance, .. }
-            | EventKind::UtteranceDropped { utterance, .. } => utterance,
-            EventKind::RoomStarted { .. }
-            | EventKind::RoomEnded { .. }
-            | EventKind::ParticipantJoined { .. }
-            | EventKind::ParticipantLeft { .. }
-            | EventKind::ParticipantMuted { .. }
-            | EventKind::ChannelInterpreter { .. } => return,
-        };
-        if utterance.speaker != SPEAKER {
-            return;
-        }
-        self.last_at = Some(at);
-        let entry = self.entry(&utterance.utterance);
-        match &event.kind {
-            EventKind::UtteranceTranscript { text, last_voiced_rtp, trace, .. } => {
-                entry.transcript = Some(text.clone());
-                entry.last_voiced_rtp = Some(*last_voiced_rtp);
-                entry.trace = Some(*trace);
-            }
-            EventKind::UtteranceTranslation { text, translator, trace, .. } => {
-                entry.translation = Some(text.clone());
-                entry.translator = Some(translator.clone());
-                // The translation may be whole only after its first clause was spoken.
-                if entry.rtp_timestamp.is_none() {
-                    entry.trace = Some(*trace);
-                }
-            }
-            EventKind::UtteranceSpoken { listener, rtp_timestamp, trace, .. }
-                if listener == LISTENER =>
-            {
-                entry.rtp_timestamp = Some(*rtp_timestamp);
-                entry.trace = Some(*trace);
-            }
-            EventKind::UtteranceDropped { reason, detail, .. } => {
-                entry.dropped = Some(format!("{reason}: {detail}"));
-            }
-            _ => {}
+impl UtteranceReport {
+    fn of(utterance: &Utterance, to: &str) -> Self {
+        let translation = utterance.translations.get(to);
+        let transcript = utterance.transcript.as_ref();
+        Self {
+            id: utterance.id.clone(),
+            transcript: transcript.map(|transcript| transcript.text.clone()),
+            translation: translation.map(|(text, _)| text.clone()),
+            translator: translation.map(|(_, translator)| translator.clone()),
+            last_voiced_rtp: transcript.map(|transcript| transcript.last_voiced_rtp),
+            rtp_timestamp: utterance.spoken.get(LISTENER).map(|spoken| spoken.rtp_timestamp),
+            trace: utterance.trace,
+            dropped: utterance.dropped.as_ref().map(|(reason, text)| format!("{reason}: {text}")),
         }
     }
+}
 
-    fn entry(&mut self, id: &str) -> &mut UtteranceReport {
-        let known = self.utterances.iter().position(|utterance| utterance.id == id);
-        let index = known.unwrap_or_else(|| {
-            self.utterances.push(UtteranceReport { id: id.to_owned(), ..Default::default() });
-            self.utterances.len() - 1
-        });
-        &mut self.utterances[index]
-    }
-
-    /// Every utterance that began was spoken or dropped.
-    fn is_settled(&self) -> bool {
-        let is_over = |utterance: &UtteranceReport| {
-            utterance.rtp_timestamp.is_some() || utterance.dropped.is_some()
-        };
-        !self.utterances.is_empty() && self.utterances.iter().all(is_over)
-    }
-
-    fn last_spoken(&self) -> Option<&UtteranceReport> {
-        self.utterances.iter().rev().find(|utterance| utterance.rtp_timestamp.is_some())
-    }
+fn last_spoken(utterances: &[UtteranceReport]) -> Option<&UtteranceReport> {
+    utterances.iter().rev().find(|utterance| utterance.rtp_timestamp.is_some())
 }
 
 /// How far the call came, when no interpretation was heard.
-fn why_nothing(log: &Log, heard: &Recording, timeout: Duration) -> Option<String> {
+fn why_nothing(
+    utterances: &[UtteranceReport],
+    heard: &Recording,
+    timeout: Duration,
+) -> Option<String> {
     let within = format!("within {} s of the end of the speech", timeout.as_secs());
-    let Some(last) = log.utterances.last() else {
+    let Some(last) = utterances.last() else {
         return Some(format!("the server heard no utterance {within}"));
     };
-    let Some(rtp_timestamp) = log.last_spoken().and_then(|spoken| spoken.rtp_timestamp) else {
+    let Some(rtp_timestamp) = last_spoken(utterances).and_then(|spoken| spoken.rtp_timestamp)
+    else {
         return Some(match last {
             UtteranceReport { dropped: Some(reason), .. } => {
                 format!("the utterance was dropped ({reason})")
@@ -390,11 +349,11 @@ fn report(
     room: &str,
     options: CallOptions,
     span: &SpokenSpan,
-    log: Log,
+    utterances: Vec<UtteranceReport>,
     heard: Recording,
 ) -> CallReport {
     let speech = duration_of(options.samples_48k.len());
-    let last_spoken = log.last_spoken();
+    let last_spoken = last_spoken(&utterances);
     let told = last_spoken
         .and_then(|utterance| utterance.last_voiced_rtp)
         .and_then(|rtp_timestamp| span.offset_of(rtp_timestamp));
@@ -417,7 +376,7 @@ fn report(
         last_voiced_by,
         lag_by_event_ms,
         lag_by_arrival_ms,
-        utterances: log.utterances,
+        utterances,
         heard: HeardReport {
             duration_ms: ms(heard.duration()),
             sounding_ms: ms(heard.sounding()),
@@ -431,9 +390,4 @@ fn report(
 
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
-}
-
-/// Negative when `later` came first: an interpretation can begin while the speech goes on.
-fn signed_ms(earlier: Instant, later: Instant) -> f64 {
-    later.checked_duration_since(earlier).map_or_else(|| -ms(earlier - later), ms)
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use webrtc::peer_connection::RTCPeerConnectionState;
 
 use crate::api::{Api, ApiError};
+use crate::clip::Clip;
 pub use crate::microphone::SpokenSpan;
 use crate::microphone::{Microphone, Speech};
 use crate::peer::Peer;
@@ -32,6 +33,8 @@ pub struct JoinOptions {
     pub bind: IpAddr,
     /// Time for the connection to come up.
     pub patience: Duration,
+    /// Whether the samples that are heard are kept, or only what is measured of them.
+    pub keep_samples: bool,
 }
 
 impl JoinOptions {
@@ -44,6 +47,7 @@ impl JoinOptions {
             token: token.to_owned(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             patience: Duration::from_secs(15),
+            keep_samples: true,
         }
     }
 }
@@ -97,7 +101,7 @@ impl Caller {
     /// # Errors
     /// [`CallerError`]; whatever was opened on the way is closed again.
     pub async fn join(options: JoinOptions) -> Result<Self, CallerError> {
-        let recorder = Arc::new(Mutex::new(Recorder::new()?));
+        let recorder = Arc::new(Mutex::new(Recorder::new(options.keep_samples)?));
         let mut peer = Peer::new(options.bind, Arc::clone(&recorder)).await?;
         let api = Api::new(&options.server, &options.token);
         let session = match peer.offer(GATHER_PATIENCE).await {
@@ -136,8 +140,20 @@ impl Caller {
         if samples_48k.is_empty() {
             return Err(CallerError::NothingToSay);
         }
+        self.say(Clip::encode(samples_48k)?, Instant::now()).await
+    }
+
+    /// Says a clip in real time, from the first packet on that is due at or after an instant, and
+    /// returns once its last packet has left. Clips are said in the order in which they are given.
+    ///
+    /// # Errors
+    /// [`CallerError::NothingToSay`], or [`CallerError::ConnectionLost`].
+    pub async fn say(&self, clip: Clip, at: Instant) -> Result<SpokenSpan, CallerError> {
+        if clip.packets().is_empty() {
+            return Err(CallerError::NothingToSay);
+        }
         let (said, done) = oneshot::channel();
-        let speech = Speech { samples: samples_48k.to_vec(), said };
+        let speech = Speech { clip, at, said };
         self.speeches.send(speech).await.map_err(|_| CallerError::ConnectionLost)?;
         let mut state = self.peer.state.clone();
         tokio::select! {

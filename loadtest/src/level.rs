@@ -31,6 +31,19 @@ pub fn dbfs(samples: &[f32]) -> f32 {
 /// windows). `None` when nothing in it is louder than -60 dBFS.
 #[must_use]
 pub fn end_of_sound(samples_48k: &[f32]) -> Option<Duration> {
+    let (_, last) = sounding_windows(samples_48k)?;
+    Some(duration_of(((last + 1) * WINDOW).min(samples_48k.len())))
+}
+
+/// Estimates when the first voiced sample of a recording begins, by the same measure.
+#[must_use]
+pub fn begin_of_sound(samples_48k: &[f32]) -> Option<Duration> {
+    let (first, _) = sounding_windows(samples_48k)?;
+    Some(duration_of(first * WINDOW))
+}
+
+/// The first and the last window with sound.
+fn sounding_windows(samples_48k: &[f32]) -> Option<(usize, usize)> {
     let levels: Vec<f32> = samples_48k.chunks(WINDOW).map(dbfs).collect();
     let mut sorted = levels.clone();
     sorted.sort_by(f32::total_cmp);
@@ -39,9 +52,8 @@ pub fn end_of_sound(samples_48k: &[f32]) -> Option<Duration> {
     // A short sound in a long silence leaves the percentile in the silence.
     let reference = if loud > FLOOR_DBFS { loud } else { loudest };
     let threshold = (reference - BELOW_SPEECH_DB).max(FLOOR_DBFS);
-    let last = levels.iter().rposition(|&level| level > threshold)?;
-    let end = ((last + 1) * WINDOW).min(samples_48k.len());
-    Some(duration_of(end))
+    let sounds = |&level: &f32| level > threshold;
+    Some((levels.iter().position(sounds)?, levels.iter().rposition(sounds)?))
 }
 
 /// The duration of a number of samples at 48 kHz.
@@ -73,6 +85,7 @@ mod tests {
         samples.extend(tone(700, 0.002));
         let end = end_of_sound(&samples).unwrap_or_default();
         assert_eq!(end.as_millis(), 1500);
+        assert_eq!(begin_of_sound(&samples).unwrap_or_default().as_millis(), 300);
     }
 
     #[test]

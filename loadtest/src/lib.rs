@@ -14,17 +14,34 @@
 pub mod api;
 pub mod call;
 pub mod caller;
+pub mod canary;
+pub mod clip;
+pub mod corpus;
+pub mod distribution;
 pub mod events;
 pub mod impairment;
 pub mod level;
 mod microphone;
+pub mod objective;
+pub mod outcome;
 mod peer;
 pub mod recording;
 pub mod relay;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod schedule;
+mod session;
+pub mod table;
+pub mod utterances;
 pub mod wav;
+pub mod word_error;
 
 /// The sample rate of all audio in this crate, Hz; also Opus's RTP clock (RFC 7587 §4.1).
 pub const SAMPLE_RATE: u32 = 48_000;
 
 /// Samples in one packet of 20 ms.
 pub const FRAME: usize = 960;
+
+/// Time from one packet to the next.
+pub const PACKET_TIME: std::time::Duration = std::time::Duration::from_millis(20);

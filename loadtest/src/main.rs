@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+mod load;
+
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use load::{CallsArguments, ConferenceArguments, ScenarioArguments};
 use loadtest::call::{self, CallError, CallOptions, CallReport, EndOfSpeech, UtteranceReport};
 use loadtest::impairment::Preset;
 use loadtest::relay::Relay;
+use loadtest::scenario::Span;
 use loadtest::wav;
 use signaling::wire::Trace;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +22,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Headless callers that speak recordings to a Dragoman server and measure what they hear.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "Exit code: 0 the objective is met (or there is none), 1 it is not met, 2 the run \
+                  is invalid because the load generator itself was late, 3 it could not run or \
+                  broke off."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -28,6 +37,12 @@ struct Cli {
 enum Command {
     /// Hold one call between two parties: one speaks a WAV file, the other records.
     Call(CallArguments),
+    /// Hold two-party calls as a load and measure what every sentence becomes.
+    Calls(CallsArguments),
+    /// Hold conferences as a load: speakers take turns, every listener is measured.
+    Conference(ConferenceArguments),
+    /// Hold the sessions that a file describes, calls and conferences mixed.
+    Scenario(ScenarioArguments),
     /// Relay UDP between clients and a server as a bad network would, until Ctrl-C or
     /// SIGTERM. Prints a JSON object with its address, and one with what it did in the end.
     Relay(RelayArguments),
@@ -76,30 +91,41 @@ struct CallArguments {
     #[arg(long, value_name = "MS")]
     last_voiced_ms: Option<u64>,
     /// Time after the end of the speech in which everything has to come, such as 30s or 1500ms.
-    #[arg(long, default_value = "30s", value_parser = parse_duration)]
-    timeout: Duration,
+    #[arg(long, default_value = "30s")]
+    timeout: Span,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("warn,rtc_ice=error,rtc_dtls=error,webrtc=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let outcome = match Cli::parse().command {
-        Command::Call(arguments) => run_call(arguments).await,
-        Command::Relay(arguments) => run_relay(&arguments).await,
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
         Err(error) => {
-            // Nothing can be done when standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
+            // Help is printed the same way, and is no error. Nothing can be done when it cannot be.
+            let _ = error.print();
+            return if error.use_stderr() { load::COULD_NOT_RUN.into() } else { ExitCode::SUCCESS };
         }
-    }
+    };
+    let outcome = match command {
+        Command::Call(arguments) => block_on(run_call(arguments)).map(|()| ExitCode::SUCCESS),
+        Command::Relay(arguments) => block_on(run_relay(&arguments)).map(|()| ExitCode::SUCCESS),
+        Command::Calls(arguments) => arguments.run(),
+        Command::Conference(arguments) => arguments.run(),
+        Command::Scenario(arguments) => arguments.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        // Nothing can be done when standard error is closed.
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        load::COULD_NOT_RUN.into()
+    })
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(work)
 }
 
 async fn run_call(arguments: CallArguments) -> anyhow::Result<()> {
@@ -108,7 +134,7 @@ async fn run_call(arguments: CallArguments) -> anyhow::Result<()> {
     let options = CallOptions {
         original_gain: arguments.original_gain,
         last_voiced: arguments.last_voiced_ms.map(Duration::from_millis),
-        timeout: arguments.timeout,
+        timeout: arguments.timeout.0,
         record: arguments.record,
         ..CallOptions::new(
             &arguments.server,
@@ -143,7 +169,7 @@ async fn run_relay(arguments: &RelayArguments) -> anyhow::Result<()> {
 }
 
 /// Done at Ctrl-C and when the system asks the program to end.
-fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
         tokio::select! {
@@ -229,29 +255,9 @@ fn stages(trace: &Trace) -> String {
     known.join(", ")
 }
 
-/// `30s`, `1500ms` or a number of seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (digits, milliseconds_each) = match text {
-        _ if text.ends_with("ms") => (text.trim_end_matches("ms"), 1),
-        _ => (text.trim_end_matches('s'), 1000),
-    };
-    let number: u64 =
-        digits.parse().map_err(|_| format!("{text:?} is no duration: write 30s or 1500ms"))?;
-    Ok(Duration::from_millis(number.saturating_mul(milliseconds_each)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_units() {
-        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(parse_duration("1500ms"), Ok(Duration::from_millis(1500)));
-        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
-        assert!(parse_duration("soon").is_err());
-        assert!(parse_duration("").is_err());
-    }
 
     #[test]
     fn only_stages_that_happened_are_listed() {

@@ -6,24 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use opus::{Application, Bitrate, Channels, Encoder};
 use rtc::rtp;
 use tokio::sync::{mpsc, oneshot};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
-use crate::{FRAME, SAMPLE_RATE};
-
-/// Time from one packet to the next.
-const PACKET_TIME: Duration = Duration::from_millis(20);
-/// What a browser uses for speech, bits per second.
-const BITRATE: i32 = 32_000;
-/// Largest encoded packet, bytes.
-const MAX_PACKET: usize = 1275;
+use crate::clip::Clip;
+use crate::{FRAME, PACKET_TIME, SAMPLE_RATE};
 
 /// When a piece of speech was sent.
 #[derive(Clone, Debug)]
 pub struct SpokenSpan {
+    /// When its first packet was due. Each further one was due 20 ms after the one before it,
+    /// whatever held the sender up.
+    pub due: Instant,
     /// When its first packet was handed to the network.
     pub first_packet_at: Instant,
     /// When its last packet was handed to the network.
@@ -49,25 +45,37 @@ impl SpokenSpan {
         Some(Duration::from_secs_f64(f64::from(samples + 1) / f64::from(SAMPLE_RATE)))
     }
 
+    /// When the packet was due that holds the last sample before `offset` into the speech.
+    #[must_use]
+    pub fn due_by(&self, offset: Duration) -> Instant {
+        self.due + PACKET_TIME * u32::try_from(packet_of(offset)).unwrap_or(u32::MAX)
+    }
+
     /// When the packet left that holds the last sample before `offset` into the speech.
     #[must_use]
     pub fn sent_by(&self, offset: Duration) -> Instant {
-        let sample = (offset.as_secs_f64() * f64::from(SAMPLE_RATE)).round() as usize;
-        let packet = sample.saturating_sub(1) / FRAME;
-        self.packets.get(packet).copied().unwrap_or(self.last_packet_at)
+        self.packets.get(packet_of(offset)).copied().unwrap_or(self.last_packet_at)
     }
+}
+
+/// The packet that holds the last sample before an offset.
+fn packet_of(offset: Duration) -> usize {
+    let sample = (offset.as_secs_f64() * f64::from(SAMPLE_RATE)).round() as usize;
+    sample.saturating_sub(1) / FRAME
 }
 
 /// Speech that waits to be said.
 pub(crate) struct Speech {
-    pub(crate) samples: Vec<f32>,
+    pub(crate) clip: Clip,
+    /// It begins with the first packet that is due at or after this instant.
+    pub(crate) at: Instant,
     pub(crate) said: oneshot::Sender<SpokenSpan>,
 }
 
 /// The speech that is being said.
 struct Saying {
     speech: Speech,
-    position: usize,
+    due: Instant,
     first_rtp_timestamp: u32,
     packets: Vec<Instant>,
 }
@@ -75,7 +83,7 @@ struct Saying {
 /// The sending half of a caller.
 pub(crate) struct Microphone {
     track: Arc<TrackLocalStaticRTP>,
-    encoder: Encoder,
+    silence: Bytes,
     ssrc: u32,
     payload_type: u8,
     sequence_number: u16,
@@ -88,45 +96,44 @@ impl Microphone {
         ssrc: u32,
         payload_type: u8,
     ) -> Result<Self, opus::Error> {
-        let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
-        encoder.set_bitrate(Bitrate::Bits(BITRATE))?;
-        encoder.set_inband_fec(true)?;
-        encoder.set_packet_loss_perc(5)?;
-        encoder.set_dtx(false)?;
+        let silence = Clip::silence()?;
         // RFC 3550 §5.1: both counters start at random values.
         let (sequence_number, rtp_timestamp) = (rand::random(), rand::random());
-        Ok(Self { track, encoder, ssrc, payload_type, sequence_number, rtp_timestamp })
+        Ok(Self { track, silence, ssrc, payload_type, sequence_number, rtp_timestamp })
     }
 
     /// Sends until the caller is dropped or the connection is gone.
     pub(crate) async fn run(mut self, mut speeches: mpsc::Receiver<Speech>) {
+        let mut next: Option<Speech> = None;
         let mut saying: Option<Saying> = None;
-        let mut deadline = tokio::time::Instant::now();
+        let mut deadline = Instant::now();
         loop {
-            if saying.is_none() {
+            if next.is_none() {
                 match speeches.try_recv() {
-                    Ok(speech) => saying = Some(self.begin(speech)),
+                    Ok(speech) => next = Some(speech),
                     Err(mpsc::error::TryRecvError::Empty) => {}
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
                 }
             }
-            let mut frame = [0.0; FRAME];
-            if let Some(saying) = &mut saying {
-                let rest = &saying.speech.samples[saying.position..];
-                let length = rest.len().min(FRAME);
-                frame[..length].copy_from_slice(&rest[..length]);
-                saying.position += length;
+            if saying.is_none()
+                && let Some(speech) = next.take_if(|speech| speech.at <= deadline)
+            {
+                saying = Some(self.begin(speech, deadline));
             }
-            tokio::time::sleep_until(deadline).await;
+            let payload = match &saying {
+                Some(saying) => saying.speech.clip.packets()[saying.packets.len()].clone(),
+                None => self.silence.clone(),
+            };
+            tokio::time::sleep_until(deadline.into()).await;
             deadline += PACKET_TIME;
             let sent_at = Instant::now();
-            if let Err(error) = self.send(&frame).await {
+            if let Err(error) = self.send(payload).await {
                 tracing::debug!(%error, "the microphone stops");
                 return;
             }
             if let Some(mut said) = saying.take() {
                 said.packets.push(sent_at);
-                if said.position < said.speech.samples.len() {
+                if said.packets.len() < said.speech.clip.packets().len() {
                     saying = Some(said);
                 } else {
                     said.finish();
@@ -135,17 +142,19 @@ impl Microphone {
         }
     }
 
-    fn begin(&self, speech: Speech) -> Saying {
+    fn begin(&self, speech: Speech, deadline: Instant) -> Saying {
+        // A speech that was handed over late was due on the same grid all the same.
+        let late = deadline.saturating_duration_since(speech.at);
+        let late_packets = late.as_millis() / PACKET_TIME.as_millis();
         Saying {
-            packets: Vec::with_capacity(speech.samples.len() / FRAME + 1),
+            packets: Vec::with_capacity(speech.clip.packets().len()),
+            due: deadline - PACKET_TIME * u32::try_from(late_packets).unwrap_or_default(),
             speech,
-            position: 0,
             first_rtp_timestamp: self.rtp_timestamp,
         }
     }
 
-    async fn send(&mut self, frame: &[f32; FRAME]) -> anyhow::Result<()> {
-        let payload = self.encoder.encode_vec_float(frame, MAX_PACKET)?;
+    async fn send(&mut self, payload: Bytes) -> anyhow::Result<()> {
         let packet = rtp::Packet {
             header: rtp::header::Header {
                 version: 2,
@@ -155,7 +164,7 @@ impl Microphone {
                 ssrc: self.ssrc,
                 ..rtp::header::Header::default()
             },
-            payload: Bytes::from(payload),
+            payload,
         };
         self.sequence_number = self.sequence_number.wrapping_add(1);
         self.rtp_timestamp = self.rtp_timestamp.wrapping_add(FRAME as u32);
@@ -166,13 +175,14 @@ impl Microphone {
 
 impl Saying {
     fn finish(self) {
-        let Self { speech, first_rtp_timestamp, packets, .. } = self;
+        let Self { speech, due, first_rtp_timestamp, packets } = self;
         let (Some(&first_packet_at), Some(&last_packet_at)) = (packets.first(), packets.last())
         else {
             return;
         };
         // Whoever asked may have stopped waiting.
         let _ = speech.said.send(SpokenSpan {
+            due,
             first_packet_at,
             last_packet_at,
             first_rtp_timestamp,
@@ -190,6 +200,7 @@ mod tests {
         let start = Instant::now();
         let packets: Vec<Instant> = (0..10).map(|n| start + PACKET_TIME * n).collect();
         let span = SpokenSpan {
+            due: start,
             first_packet_at: start,
             last_packet_at: packets[9],
             first_rtp_timestamp: 0,
@@ -201,12 +212,14 @@ mod tests {
         assert_eq!(sent_by(21), packets[1]);
         assert_eq!(sent_by(200), packets[9]);
         assert_eq!(sent_by(5000), packets[9]);
+        assert_eq!(span.due_by(Duration::from_millis(21)), start + PACKET_TIME);
     }
 
     #[test]
     fn an_rtp_timestamp_has_its_place_in_the_speech_across_a_wrap() {
         let now = Instant::now();
         let span = SpokenSpan {
+            due: now,
             first_packet_at: now,
             last_packet_at: now,
             first_rtp_timestamp: u32::MAX - 9,

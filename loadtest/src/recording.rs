@@ -16,6 +16,9 @@ use crate::{FRAME, SAMPLE_RATE};
 /// Longest recording: 30 minutes, 330 MiB. What comes later is counted, not kept.
 pub const MAX_RECORDED: usize = 30 * 60 * SAMPLE_RATE as usize;
 
+/// Most packets that are measured without their samples: eight hours, 70 MiB.
+const MAX_MEASURED: usize = 8 * 60 * 60 * 50;
+
 /// Longest packet Opus knows: 120 ms.
 const MAX_PACKET: usize = SAMPLE_RATE as usize * 120 / 1000;
 /// The decoder's guesses are worth hearing for this long; then silence.
@@ -40,12 +43,14 @@ pub struct ReceivedPacket {
     pub position: usize,
     /// How many samples it holds.
     pub samples: usize,
+    /// Whether there is sound in it, above [`SOUND_DBFS`].
+    pub sounds: bool,
 }
 
 /// What a caller heard so far.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
-    /// 48 kHz mono from the first packet on.
+    /// 48 kHz mono from the first packet on; empty when samples are not kept.
     pub samples: Vec<f32>,
     /// The packets, in the order of their sequence numbers.
     pub packets: Vec<ReceivedPacket>,
@@ -112,19 +117,22 @@ pub struct Recorder {
     recording: Recording,
     expected: Option<Expected>,
     scratch: Vec<f32>,
+    keep_samples: bool,
 }
 
 impl Recorder {
-    /// An empty recording.
+    /// An empty recording. Without the samples it is small enough for hundreds of callers in one
+    /// program: packets are decoded for their loudness alone, and lost ones are not concealed.
     ///
     /// # Errors
     /// When the decoder cannot be made.
-    pub fn new() -> Result<Self, opus::Error> {
+    pub fn new(keep_samples: bool) -> Result<Self, opus::Error> {
         Ok(Self {
             decoder: Decoder::new(SAMPLE_RATE, Channels::Mono)?,
             recording: Recording::default(),
             expected: None,
             scratch: vec![0.0; MAX_PACKET],
+            keep_samples,
         })
     }
 
@@ -157,6 +165,10 @@ impl Recorder {
             rtp_timestamp: rtp_timestamp.wrapping_add(samples as u32),
         });
         self.recording.lost += u64::from(lost);
+        if !self.keep_samples {
+            self.measure(sequence_number, rtp_timestamp, payload, samples, arrival);
+            return;
+        }
         if self.recording.samples.len() + MAX_GAP + MAX_PACKET > MAX_RECORDED {
             self.recording.beyond_limit += 1;
             return;
@@ -168,16 +180,53 @@ impl Recorder {
         }
         let position = self.recording.samples.len();
         self.decode(payload, samples, false);
-        if dbfs(&self.recording.samples[position..]) > SOUND_DBFS {
-            self.recording.last_sound_at = Some(arrival);
-        }
-        self.recording.packets.push(ReceivedPacket {
+        let sounds = dbfs(&self.recording.samples[position..]) > SOUND_DBFS;
+        self.push(ReceivedPacket {
             rtp_timestamp,
             sequence_number,
             arrival,
             position,
             samples,
+            sounds,
         });
+    }
+
+    fn measure(
+        &mut self,
+        sequence_number: u16,
+        rtp_timestamp: u32,
+        payload: &[u8],
+        samples: usize,
+        arrival: Instant,
+    ) {
+        if self.recording.packets.len() >= MAX_MEASURED {
+            self.recording.beyond_limit += 1;
+            return;
+        }
+        let decoded = self.decoder.decode_float(payload, &mut self.scratch[..samples], false);
+        let sounds = match decoded {
+            Ok(decoded) => dbfs(&self.scratch[..decoded.min(samples)]) > SOUND_DBFS,
+            Err(_) => {
+                self.recording.malformed += 1;
+                false
+            }
+        };
+        let position = 0;
+        self.push(ReceivedPacket {
+            rtp_timestamp,
+            sequence_number,
+            arrival,
+            position,
+            samples,
+            sounds,
+        });
+    }
+
+    fn push(&mut self, packet: ReceivedPacket) {
+        if packet.sounds {
+            self.recording.last_sound_at = Some(packet.arrival);
+        }
+        self.recording.packets.push(packet);
     }
 
     /// Fills `gap` samples before a packet that holds `samples`.
@@ -256,7 +305,7 @@ mod tests {
     }
 
     fn record(skip: &[usize]) -> Recording {
-        let mut recorder = Recorder::new().unwrap();
+        let mut recorder = Recorder::new(true).unwrap();
         let start = Instant::now();
         for (index, payload) in packets(50).iter().enumerate() {
             if !skip.contains(&index) {
@@ -279,6 +328,28 @@ mod tests {
         assert!((dbfs(&recording.samples[9600..]) - dbfs(&original)).abs() < 1.5);
         assert_eq!(recording.duration(), Duration::from_secs(1));
         assert!(recording.sounding() > Duration::from_millis(900));
+    }
+
+    #[test]
+    fn without_samples_the_same_packets_sound_and_are_lost() {
+        let (mut whole, mut light) = (Recorder::new(true).unwrap(), Recorder::new(false).unwrap());
+        let silence = crate::clip::Clip::silence().unwrap().to_vec();
+        let sound = packets(25);
+        let all = std::iter::repeat_n(&silence, 30).chain(&sound);
+        for (index, payload) in all.enumerate().filter(|(index, _)| *index != 40) {
+            let arrival = Instant::now();
+            for recorder in [&mut whole, &mut light] {
+                recorder.receive(index as u16, (index * FRAME) as u32, payload, arrival);
+            }
+        }
+        let (whole, light) = (whole.recording(), light.recording());
+        assert!(light.samples.is_empty());
+        assert_eq!((light.lost, whole.lost), (1, 1));
+        assert_eq!(light.last_sound_at, whole.last_sound_at);
+        assert_eq!(light.arrival_of(960 * 35), whole.arrival_of(960 * 35));
+        let sounding =
+            |recording: &Recording| recording.packets.iter().filter(|packet| packet.sounds).count();
+        assert!(sounding(light) >= 20 && sounding(light).abs_diff(sounding(whole)) <= 1);
     }
 
     #[test]
@@ -314,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_pause_in_the_timestamps_is_silence() {
-        let mut recorder = Recorder::new().unwrap();
+        let mut recorder = Recorder::new(true).unwrap();
         let packets = packets(2);
         recorder.receive(1, 0, &packets[0], Instant::now());
         recorder.receive(2, 48_000, &packets[1], Instant::now());
@@ -326,7 +397,7 @@ mod tests {
 
     #[test]
     fn packets_behind_the_times_are_counted_and_dropped() {
-        let mut recorder = Recorder::new().unwrap();
+        let mut recorder = Recorder::new(true).unwrap();
         let packets = packets(3);
         recorder.receive(5, 9600, &packets[0], Instant::now());
         recorder.receive(4, 8640, &packets[1], Instant::now());
@@ -343,7 +414,7 @@ mod tests {
                 0..20,
             ),
         ) {
-            let mut recorder = Recorder::new().unwrap();
+            let mut recorder = Recorder::new(true).unwrap();
             for (sequence, timestamp, payload) in &packets {
                 recorder.receive(*sequence, *timestamp, payload, Instant::now());
             }

@@ -23,4 +23,3 @@ pub mod studio;
 pub mod trace;
 pub mod transcripts;
 pub mod transport;
-pub mod word_error;

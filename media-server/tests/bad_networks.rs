@@ -20,12 +20,12 @@ use inference::vad::Vad;
 use inference::whisper::{Precision, TranscribeOptions, Whisper};
 use inference::{CancelToken, Language};
 use loadtest::impairment::{Conditions, Link, Loss};
+use loadtest::word_error::word_error_rate;
 use media_server::media::frames::{HeardFrame, heard_ring};
 use media_server::media::inbound::Inbound;
 use media_server::media::stats::{Counters, Stats};
 use media_server::segmenter::{Ear, Event, SegmenterConfig};
 use media_server::transport::RtpIn;
-use media_server::word_error::word_error_rate;
 use ringbuf::traits::Consumer as _;
 
 const CLIPS: usize = 32;

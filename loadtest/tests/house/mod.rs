@@ -49,6 +49,25 @@ pub enum Behaviour {
     Ignore,
 }
 
+/// What an interpretation waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted {
+    /// Time on top of the endpoint's.
+    pub delay: Duration,
+    /// When the house stands still, from its beginning, and for how long.
+    pub stall: Option<(Duration, Duration)>,
+}
+
+impl Planted {
+    /// Waits as long as an interpretation that would begin now has to.
+    async fn wait(self, since_begin: Duration) {
+        let stalled = self.stall.and_then(|(begin, length)| {
+            (since_begin >= begin).then(|| (begin + length).saturating_sub(since_begin))
+        });
+        tokio::time::sleep(self.delay + stalled.unwrap_or_default()).await;
+    }
+}
+
 struct Peer {
     identity: String,
     connection: Arc<dyn PeerConnection>,
@@ -68,22 +87,48 @@ type Rooms = Arc<Mutex<HashMap<String, Floor>>>;
 pub struct ToneHouse {
     rooms: Rooms,
     behaviour: Behaviour,
+    planted: Planted,
+    begun: Instant,
+    killed: watch::Sender<bool>,
 }
 
 /// Serves a house on a port of its own; the server lives as long as the test's runtime.
 pub async fn serve(behaviour: Behaviour) -> (String, Arc<ToneHouse>) {
-    let house = Arc::new(ToneHouse { rooms: Rooms::default(), behaviour });
+    serve_planted(behaviour, Planted::default()).await
+}
+
+/// The same with a planted delay.
+pub async fn serve_planted(behaviour: Behaviour, planted: Planted) -> (String, Arc<ToneHouse>) {
+    let (killed, mut killing) = watch::channel(false);
+    let (rooms, begun) = (Rooms::default(), Instant::now());
+    let house = Arc::new(ToneHouse { rooms, behaviour, planted, begun, killed });
     let config = ApiConfig::new(API_KEY, None, false).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let router = signaling::router(Arc::clone(&house), config);
-    tokio::spawn(signaling::serve(listener, router, std::future::pending()));
+    tokio::spawn(async move {
+        tokio::select! {
+            served = signaling::serve(listener, router, std::future::pending()) => served,
+            _ = killing.wait_for(|killed| *killed) => Ok(()),
+        }
+    });
     (format!("http://{address}"), house)
 }
 
 impl ToneHouse {
     pub fn peers(&self, room: &str) -> usize {
         self.rooms.lock().unwrap().get(room).map_or(0, |floor| floor.peers.len())
+    }
+
+    /// Ends without a goodbye: nobody answers any more, and all events stop.
+    pub async fn kill(&self) {
+        self.killed.send_replace(true);
+        let floors: Vec<Floor> = self.rooms.lock().unwrap().drain().map(|(_, room)| room).collect();
+        for floor in floors {
+            for peer in floor.peers.into_values() {
+                let _ = peer.connection.close().await;
+            }
+        }
     }
 
     pub fn rooms_open(&self) -> usize {
@@ -142,7 +187,8 @@ impl House for ToneHouse {
         self.room(&caller.room)?;
         let offer = RTCSessionDescription::offer(offer)
             .map_err(|error| HouseError::BadSdp(error.to_string()))?;
-        answer(Arc::clone(&self.rooms), self.behaviour, caller, offer)
+        let waiting = (self.planted, self.begun);
+        answer(Arc::clone(&self.rooms), self.behaviour, waiting, caller, offer)
             .await
             .map_err(|error| HouseError::UnacceptableSdp(error.to_string()))
     }
@@ -226,6 +272,7 @@ impl House for ToneHouse {
 async fn answer(
     rooms: Rooms,
     behaviour: Behaviour,
+    waiting: (Planted, Instant),
     caller: Caller,
     offer: RTCSessionDescription,
 ) -> Result<NewSession, webrtc::error::Error> {
@@ -240,6 +287,7 @@ async fn answer(
         gathering,
         rooms: Arc::clone(&rooms),
         behaviour,
+        waiting,
         room: caller.room.clone(),
         identity: caller.identity.clone(),
     };
@@ -285,6 +333,7 @@ struct Handler {
     gathering: watch::Sender<RTCIceGatheringState>,
     rooms: Rooms,
     behaviour: Behaviour,
+    waiting: (Planted, Instant),
     room: String,
     identity: String,
 }
@@ -316,6 +365,7 @@ impl PeerConnectionEventHandler for Handler {
             let ear = Ear {
                 rooms: Arc::clone(&self.rooms),
                 behaviour: self.behaviour,
+                waiting: self.waiting,
                 room: self.room.clone(),
                 identity: self.identity.clone(),
             };
@@ -327,6 +377,7 @@ impl PeerConnectionEventHandler for Handler {
 struct Ear {
     rooms: Rooms,
     behaviour: Behaviour,
+    waiting: (Planted, Instant),
     room: String,
     identity: String,
 }
@@ -411,9 +462,15 @@ impl Ear {
             let others = floor.peers.values().filter(|peer| peer.identity != self.identity);
             others.map(|peer| peer.tones.clone()).collect()
         };
-        for tones in others {
-            tones.send((utterance.clone(), first, last)).await.unwrap();
-        }
+        // The ear goes on listening meanwhile.
+        let (planted, begun) = self.waiting;
+        tokio::spawn(async move {
+            planted.wait(begun.elapsed()).await;
+            for tones in others {
+                // Whoever has left hears nothing.
+                let _ = tones.send((utterance.clone(), first, last)).await;
+            }
+        });
     }
 }
 

@@ -24,7 +24,7 @@ use crate::audio_file;
 use crate::engine::{Models, SPOKEN_RATE_HZ};
 use crate::resample::resample_all;
 use crate::segmenter::{Ear, Event, SegmenterConfig};
-use crate::word_error::word_error_rate;
+use loadtest::word_error::word_error_rate;
 
 /// A recording to speak instead of the sample of the model store.
 const SPEECH_VARIABLE: &str = "DRAGOMAN_SELF_CHECK_SPEECH";

@@ -13,8 +13,10 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 SAMPLE_RATE = 48_000
 G722_BYTES_PER_SECOND = 8_000
@@ -130,6 +132,9 @@ def draw(language: str, reference_language: str, count: int, seed: int) -> list[
 
 def decode(path: Path, *, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
     """An audio file as 48 kHz mono s16; raw G.722 by its suffix."""
+    # Here, so that the texts can be had without it.
+    import numpy as np
+
     command = ["ffmpeg", "-nostdin", "-loglevel", "error"]
     if path.suffix == ".g722":
         command += ["-f", "g722"]

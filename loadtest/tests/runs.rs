@@ -1,0 +1,180 @@
+//! Whole runs against a small house that answers with tones after a planted delay.
+#![allow(clippy::unwrap_used)]
+
+mod house;
+
+use std::path::Path;
+use std::time::Duration;
+
+use house::{API_KEY, Behaviour, Planted, ToneHouse, serve_planted};
+use loadtest::SAMPLE_RATE;
+use loadtest::api::ApiError;
+use loadtest::corpus::{Corpus, Sentence};
+use loadtest::report::Report;
+use loadtest::run::{Progress, RunError, RunOptions, run};
+use loadtest::schedule::{Cast, Load};
+
+/// Half a second of tone, and the quiet that ends the utterance.
+fn corpus() -> Corpus {
+    let step = std::f32::consts::TAU * 300.0 / SAMPLE_RATE as f32;
+    let mut samples: Vec<f32> = (0..24_000).map(|n| 0.3 * (n as f32 * step).sin()).collect();
+    samples.resize(28_800, 0.0);
+    Corpus::of([Sentence::new(Path::new("tone.wav"), "en", "hello", &samples, None).unwrap()])
+}
+
+fn options(server: &str, sessions: &[usize], hold_s: u64) -> RunOptions {
+    RunOptions {
+        server: server.to_owned(),
+        api_key: API_KEY.to_owned(),
+        casts: vec![Cast::call("en", "es")],
+        load: Load {
+            steps: sessions.to_vec(),
+            hold: Duration::from_secs(hold_s),
+            join_every: Duration::from_millis(100),
+            think: (Duration::from_millis(900), Duration::from_millis(1400)),
+            seed: 3,
+        },
+        corpus: corpus(),
+        timeout: Duration::from_secs(4),
+        objective: "missing<1%".parse().unwrap(),
+        find_capacity: false,
+        real_time: false,
+        scenario: "tones".to_owned(),
+    }
+}
+
+async fn report(options: RunOptions) -> Report {
+    run(options, |_: &Progress| {}, std::future::pending()).await.unwrap()
+}
+
+async fn delayed(milliseconds: u64) -> (String, std::sync::Arc<ToneHouse>) {
+    let planted = Planted { delay: Duration::from_millis(milliseconds), ..Planted::default() };
+    serve_planted(Behaviour::Interpret, planted).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_difference_of_two_planted_delays_is_found_to_a_packet() {
+    let (quick, _house) = delayed(100).await;
+    let (slow, _other) = delayed(500).await;
+    let (quick, slow) =
+        futures::join!(report(options(&quick, &[3], 16)), report(options(&slow, &[3], 16)),);
+    for report in [&quick, &slow] {
+        assert!(report.total.sentences >= 15, "{}", report.total.sentences);
+        assert_eq!(report.total.missing, 0, "{:?}", report.outcomes);
+        assert_eq!(report.total.word_error_rate(), 0.0);
+        assert_eq!(report.total.lost, 0);
+        assert!(report.errors.is_empty(), "{:?}", report.errors);
+        assert!(report.is_met());
+        // The house's own trace agrees with what the packets say.
+        assert!(report.total.unexplained.p50 < 45.0, "{:?}", report.total.unexplained);
+    }
+    let difference = slow.total.lag.p50 - quick.total.lag.p50;
+    assert!((difference - 400.0).abs() <= 20.0, "{difference}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stall_is_found_at_the_far_end_and_nowhere_else() {
+    let stall = Some((Duration::from_secs(9), Duration::from_secs(2)));
+    let planted = Planted { delay: Duration::from_millis(100), stall };
+    let (server, _house) = serve_planted(Behaviour::Interpret, planted).await;
+    let report = report(options(&server, &[3], 24)).await;
+    let lag = report.total.lag;
+    assert_eq!(report.total.missing, 0, "{:?}", report.outcomes);
+    // Every sentence was said on time although the server stood still, so each that ended in
+    // the stall is as late as the stall had still to last: the worst by nearly all of it.
+    assert!(lag.p99_9 > lag.p50 + 1200.0, "{lag:?}");
+    assert!(lag.p50 < 800.0, "{lag:?}");
+    let late = report.outcomes.iter().filter(|outcome| outcome.lag_ms > lag.p50 + 300.0).count();
+    assert!(late >= 2, "{late} of {}", report.outcomes.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dropped_counts_as_the_timeout_with_the_servers_reason() {
+    let (server, house) = serve_planted(Behaviour::Drop, Planted::default()).await;
+    let report = report(options(&server, &[1], 5)).await;
+    assert!(report.total.sentences >= 2);
+    assert_eq!(report.total.missing, report.total.sentences);
+    assert!((report.total.lag.p50 - 4000.0).abs() <= 4.0, "{:?}", report.total.lag);
+    let why = report.outcomes[0].missing.as_deref();
+    assert_eq!(why, Some("dropped (overloaded: there is no room for it)"));
+    assert!(!report.is_met());
+    assert_eq!(house.rooms_open(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_capacity_is_the_last_level_that_holds_the_objective() {
+    let (server, _house) = delayed(100).await;
+    let mut options = options(&server, &[1, 2, 3], 6);
+    options.find_capacity = true;
+    options.objective = "lag_p50<3s,missing<1%".parse().unwrap();
+    let held = report(options.clone()).await;
+    assert_eq!(held.capacity, Some(3), "{:?}", held.verdicts);
+    assert_eq!(held.levels.iter().map(|level| level.sessions).collect::<Vec<_>>(), [1, 2, 3]);
+    options.objective = "lag_p50<50ms".parse().unwrap();
+    let lost = report(options).await;
+    assert_eq!(lost.capacity, Some(0));
+    // It stops in the level after the one that was lost, at the latest.
+    assert!(lost.levels.len() <= 2, "{}", lost.levels.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conference_is_measured_for_every_listener() {
+    let (server, house) = delayed(100).await;
+    let mut options = options(&server, &[1], 6);
+    options.casts = vec![Cast {
+        kind: signaling::wire::RoomKind::Conference,
+        speakers: vec!["en".to_owned()],
+        listeners: vec!["es".to_owned(); 3],
+    }];
+    let report = report(options).await;
+    assert!(report.total.sentences >= 6 && report.total.sentences % 3 == 0);
+    assert_eq!(report.total.missing, 0, "{:?}", report.outcomes);
+    assert_eq!(report.total.join.count, 4);
+    assert_eq!(house.rooms_open(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_ends_the_run_with_what_was_seen() {
+    let (server, house) = delayed(100).await;
+    let killer = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        house.kill().await;
+    });
+    let report = report(options(&server, &[2], 30)).await;
+    killer.await.unwrap();
+    assert!(report.took_s < 20.0, "{}", report.took_s);
+    let why = report.cut_short.as_deref().unwrap();
+    assert!(why.starts_with("every session failed"), "{why}");
+    assert_eq!(report.errors.len(), 2);
+    assert!(report.outcomes.iter().any(|outcome| outcome.missing.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_run_reports_what_it_saw() {
+    let (server, house) = delayed(100).await;
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        "enough".to_owned()
+    };
+    let mut seen = 0;
+    let report = run(options(&server, &[1], 60), |_: &Progress| seen += 1, stop).await.unwrap();
+    assert_eq!(report.cut_short.as_deref(), Some("enough"));
+    assert_eq!(report.total.missing, 0, "{:?}", report.outcomes);
+    assert!(!report.outcomes.is_empty() && seen >= 8);
+    assert_eq!(house.rooms_open(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_does_not_begin_without_a_server_a_key_or_something_to_say() {
+    let begin = |options| run(options, |_: &Progress| {}, std::future::pending());
+    let (server, _house) = delayed(0).await;
+    let mut stranger = options(&server, &[1], 5);
+    stranger.api_key = "f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0".to_owned();
+    let refused = begin(stranger).await.unwrap_err();
+    assert!(matches!(refused, RunError::Server(ApiError::Refused(_))), "{refused:?}");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = begin(options(&format!("http://{free}"), &[1], 5)).await.unwrap_err();
+    assert!(matches!(nobody, RunError::Server(ApiError::Unreachable { .. })), "{nobody:?}");
+    let silent = begin(options(&server, &[1], 0)).await.unwrap_err();
+    assert!(matches!(silent, RunError::Empty), "{silent:?}");
+}
