@@ -105,7 +105,7 @@ loadtest-corpus: setup ## Decode the recordings that the load test speaks
 .PHONY: loadtest
 loadtest: models ## How many calls this machine carries: capacity, report in target/loadtest
 	@scripts/loadtest.sh "$(DRAGOMAN)" "$(LOADTEST)" calls --find-capacity \
-		--slo "$(or $(SLO),lag_p95<6s$(comma)missing<5%$(comma)loss<1%)" --ramp 1..16 --hold 60s \
+		--slo "$(or $(SLO),lag_p95<4s$(comma)missing<5%$(comma)loss<1%)" --ramp 1..16 --hold 120s \
 		--out target/loadtest $(ARGS)
 
 .PHONY: loadtest-smoke

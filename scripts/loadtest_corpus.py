@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "e2e"))
 
-from harness import prompts  # noqa: E402
+from harness import prompts
 
 # Each with the language of its reference: English has the most parallel texts.
 LANGUAGES = {"en": "es", "es": "en", "fr": "en", "it": "en", "ru": "en"}

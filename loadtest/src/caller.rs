@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use webrtc::peer_connection::RTCPeerConnectionState;
 
-use crate::api::{Api, ApiError};
+use crate::api::{Api, ApiError, Session};
 use crate::clip::Clip;
+use crate::detour::Detour;
 pub use crate::microphone::SpokenSpan;
 use crate::microphone::{Microphone, Speech};
 use crate::peer::Peer;
@@ -35,6 +36,8 @@ pub struct JoinOptions {
     pub patience: Duration,
     /// Whether the samples that are heard are kept, or only what is measured of them.
     pub keep_samples: bool,
+    /// A bad network on the way, when there is to be one.
+    pub detour: Option<Arc<Detour>>,
 }
 
 impl JoinOptions {
@@ -48,6 +51,7 @@ impl JoinOptions {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             patience: Duration::from_secs(15),
             keep_samples: true,
+            detour: None,
         }
     }
 }
@@ -64,6 +68,9 @@ pub enum CallerError {
     /// The codec could not be set up.
     #[error("Opus could not be set up")]
     Opus(#[from] opus::Error),
+    /// The relay of a detour got no port.
+    #[error("there is no way by a detour")]
+    Detour(#[from] std::io::Error),
     /// No path to the server's media address was found.
     #[error(
         "the media connection is {state} after {} s: is the server's UDP address reachable?",
@@ -105,7 +112,7 @@ impl Caller {
         let mut peer = Peer::new(options.bind, Arc::clone(&recorder)).await?;
         let api = Api::new(&options.server, &options.token);
         let session = match peer.offer(GATHER_PATIENCE).await {
-            Ok(offer) => api.open_session(&options.room, offer).await.map_err(CallerError::from),
+            Ok(offer) => open(&api, offer, &options).await,
             Err(error) => Err(error.into()),
         };
         let session = match session {
@@ -215,6 +222,17 @@ impl std::fmt::Debug for Caller {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Caller").field("location", &self.location).finish_non_exhaustive()
     }
+}
+
+/// Opens a session, by the detour if there is one.
+async fn open(api: &Api, offer: String, options: &JoinOptions) -> Result<Session, CallerError> {
+    let Some(detour) = &options.detour else {
+        return Ok(api.open_session(&options.room, offer).await?);
+    };
+    let offer = Detour::without_candidates(&offer);
+    let mut session = api.open_session(&options.room, offer).await?;
+    session.answer_sdp = detour.reroute(&session.answer_sdp).await?;
+    Ok(session)
 }
 
 async fn connect(

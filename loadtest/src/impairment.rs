@@ -20,6 +20,9 @@ use rand::{Rng, SeedableRng};
 /// queue of a router does.
 const MAX_IN_FLIGHT: usize = 4_096;
 
+/// What a path with a rate keeps waiting; a packet that would wait longer is dropped.
+pub const MAX_QUEUE: Duration = Duration::from_millis(500);
+
 /// How packets get lost. Shares are 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
@@ -53,6 +56,8 @@ pub struct Conditions {
     pub held_back: Duration,
     /// Share of packets that arrive twice.
     pub duplicated: f64,
+    /// Bits per second that the path carries; more wait in a queue of [`MAX_QUEUE`].
+    pub rate: Option<u32>,
 }
 
 impl Default for Conditions {
@@ -64,13 +69,15 @@ impl Default for Conditions {
             reordered: 0.0,
             held_back: Duration::ZERO,
             duplicated: 0.0,
+            rate: None,
         }
     }
 }
 
 /// Paths as they are met, one way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[value(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// Nothing happens to any packet.
     Clean,
@@ -79,7 +86,7 @@ pub enum Preset {
     /// A wireless network at the edge of its range: up to 40 ms of jitter, 5 % lost in bursts, some
     /// packets reordered and repeated.
     WifiLossy,
-    /// A moving phone: 50 ms, up to 80 ms of jitter, 2 % lost in bursts.
+    /// A moving phone: 50 ms, up to 80 ms of jitter, 2 % lost in bursts, 256 kbit/s.
     Cellular,
     /// A satellite in geostationary orbit: 280 ms, up to 20 ms of jitter, 1 % lost.
     Satellite,
@@ -106,11 +113,13 @@ impl Preset {
                 reordered: 0.02,
                 held_back: ms(45),
                 duplicated: 0.01,
+                rate: None,
             },
             Self::Cellular => Conditions {
                 loss: Loss::Bursts { share: 0.02, mean_length: 3.0 },
                 delay: ms(50),
                 jitter: ms(80),
+                rate: Some(256_000),
                 ..clean
             },
             Self::Satellite => Conditions {
@@ -120,6 +129,13 @@ impl Preset {
                 ..clean
             },
         }
+    }
+}
+
+impl std::fmt::Display for Preset {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = clap::ValueEnum::to_possible_value(self);
+        formatter.write_str(value.as_ref().map_or("", clap::builder::PossibleValue::get_name))
     }
 }
 
@@ -154,6 +170,8 @@ pub struct Link<T> {
     in_burst: bool,
     /// When the last packet arrives that was not held back.
     last_arrival: Option<Instant>,
+    /// When the packets that were sent so far have left a path with a rate.
+    free_at: Option<Instant>,
     in_flight: BinaryHeap<Reverse<InFlight<T>>>,
     tally: Tally,
     /// Orders packets that arrive at the same instant.
@@ -176,14 +194,21 @@ impl<T: Clone> Link<T> {
             random: StdRng::seed_from_u64(seed),
             in_burst: false,
             last_arrival: None,
+            free_at: None,
             in_flight: BinaryHeap::new(),
             tally: Tally::default(),
             number: 0,
         }
     }
 
-    /// A packet leaves at `now`. Time must not run backwards from call to call.
+    /// A packet leaves at `now` that takes none of the path's rate. Time must not run backwards
+    /// from call to call.
     pub fn send(&mut self, now: Instant, packet: T) {
+        self.send_sized(now, 0, packet);
+    }
+
+    /// A packet of so many bytes leaves at `now`.
+    pub fn send_sized(&mut self, now: Instant, bytes: usize, packet: T) {
         self.tally.sent += 1;
         // Every packet draws the same numbers, so that a change of one condition leaves the others'
         // choices as they were.
@@ -191,11 +216,13 @@ impl<T: Clone> Link<T> {
         let delay = self.conditions.delay + self.conditions.jitter.mul_f64(self.random.random());
         let is_held = self.random.random_bool(self.conditions.reordered);
         let is_doubled = self.random.random_bool(self.conditions.duplicated);
-        if is_lost || self.in_flight.len() >= MAX_IN_FLIGHT {
+        let departs = self.departure(now, bytes);
+        let Some(departs) = departs.filter(|_| !is_lost && self.in_flight.len() < MAX_IN_FLIGHT)
+        else {
             self.tally.lost += 1;
             return;
-        }
-        let mut arrives = (now + delay).max(self.last_arrival.unwrap_or(now));
+        };
+        let mut arrives = (departs + delay).max(self.last_arrival.unwrap_or(now));
         if is_held {
             self.tally.reordered += 1;
             arrives += self.conditions.held_back;
@@ -232,6 +259,18 @@ impl<T: Clone> Link<T> {
     fn depart(&mut self, arrives: Instant, packet: T) {
         self.number += 1;
         self.in_flight.push(Reverse(InFlight { arrives, number: self.number, packet }));
+    }
+
+    /// When a packet has left a path with a rate; `None` when the queue is full.
+    fn departure(&mut self, now: Instant, bytes: usize) -> Option<Instant> {
+        let Some(rate) = self.conditions.rate else { return Some(now) };
+        let begins = self.free_at.map_or(now, |free_at| free_at.max(now));
+        if begins - now > MAX_QUEUE {
+            return None;
+        }
+        let takes = Duration::from_secs_f64(8.0 * bytes as f64 / f64::from(rate.max(1)));
+        self.free_at = Some(begins + takes);
+        self.free_at
     }
 
     fn draw_loss(&mut self) -> bool {

@@ -128,10 +128,28 @@ proptest! {
             reordered,
             held_back: Duration::from_millis(60),
             duplicated,
+            rate: None,
         };
         let (arrived, tally) = arrivals(conditions, seed, 300);
         prop_assert_eq!(&arrivals(conditions, seed, 300).0, &arrived);
         prop_assert!(arrived.iter().all(|(_, delay)| *delay >= conditions.delay));
         prop_assert_eq!(arrived.len() as u64, 300 - tally.lost + tally.duplicated);
     }
+}
+
+#[test]
+fn a_path_with_a_rate_spreads_a_burst_and_drops_what_would_wait_too_long() {
+    // 100 bytes take 10 ms.
+    let conditions = Conditions { rate: Some(80_000), ..Conditions::default() };
+    let mut link = Link::new(conditions, 1);
+    let start = Instant::now();
+    for number in 0..60 {
+        link.send_sized(start, 100, number);
+    }
+    let end = start + Duration::from_secs(2);
+    let arrived: Vec<_> = std::iter::from_fn(|| link.receive(end)).collect();
+    assert_eq!(arrived[0], (start + Duration::from_millis(10), 0));
+    assert_eq!(arrived[9], (start + Duration::from_millis(100), 9));
+    // The queue holds half a second, and the one that is being sent.
+    assert_eq!((arrived.len(), link.tally().lost), (51, 9));
 }

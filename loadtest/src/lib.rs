@@ -3,10 +3,17 @@
 //!
 //! - [`api`]: a small client of the HTTP face (rooms, tokens, sessions);
 //! - [`caller`]: one participant, a peer on the `webrtc` crate that speaks and records;
-//! - [`events`]: the room's events with the instant each arrived;
+//! - [`events`] and [`utterances`]: the room's events with the instant each arrived, and what the
+//!   server did with what it heard;
 //! - [`call`]: one whole two-party call and its report, which the self-check and the
 //!   `dragoman-loadtest call` command run;
-//! - [`impairment`]: a bad network in virtual time, and [`relay`], the same on a real socket;
+//! - [`scenario`] and [`schedule`]: what a load is to be, and the plan drawn from it;
+//!   [`corpus`] and [`clip`]: what is said in it;
+//! - [`run`]: a whole load, with [`outcome`] judging each sentence, [`canary`] watching the
+//!   generator itself, and [`objective`] what has to hold;
+//! - [`report`]: what a load found, [`table`], [`html`] and [`distribution`] its forms, and
+//!   [`compare`] two of them side by side;
+//! - [`impairment`]: a bad network in virtual time, [`relay`] the same on a real socket, and [`detour`] callers' way through it;
 //! - [`wav`] and [`level`]: recordings in and out, and where in them there is sound.
 //!
 //! All audio is 48 kHz, mono, `f32` within -1 to 1, unless a name says otherwise.
@@ -16,15 +23,19 @@ pub mod call;
 pub mod caller;
 pub mod canary;
 pub mod clip;
+pub mod compare;
 pub mod corpus;
+pub mod detour;
 pub mod distribution;
 pub mod events;
+pub mod html;
 pub mod impairment;
 pub mod level;
 mod microphone;
 pub mod objective;
 pub mod outcome;
 mod peer;
+pub mod plot;
 pub mod recording;
 pub mod relay;
 pub mod report;

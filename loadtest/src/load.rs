@@ -10,6 +10,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use loadtest::corpus::Corpus;
 use loadtest::distribution::{Distribution, Interval, write_hlog};
+use loadtest::html;
+use loadtest::impairment::Preset;
 use loadtest::report::{Outcome, Report, STAGES};
 use loadtest::run::{Progress, RunOptions, run};
 use loadtest::scenario::{Scenario, Settings};
@@ -67,7 +69,8 @@ struct LoadArguments {
     api_key: String,
     #[command(flatten)]
     settings: Settings,
-    /// Folder for report.json and a HdrHistogram log of each measurement.
+    /// Folder for the report as a page (report.html) and as JSON, and for a HdrHistogram log of
+    /// each measurement.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print the report as JSON instead of a table.
@@ -133,6 +136,7 @@ impl LoadArguments {
             load: scenario.load,
             corpus,
             timeout: scenario.timeout,
+            network: scenario.network.map(Preset::conditions),
             objective: scenario.objective,
             find_capacity: scenario.find_capacity,
             real_time,
@@ -233,6 +237,7 @@ fn write_files(out: &Path, started: SystemTime, report: &Report) -> anyhow::Resu
         let path = out.join(name);
         std::fs::write(&path, bytes).with_context(|| format!("{} not written", path.display()))
     };
+    write("report.html", html::page(report).as_bytes())?;
     write("report.json", &serde_json::to_vec_pretty(report)?)?;
     let values: [(&str, Value); 4] = [
         ("lag", |outcome| Some(outcome.lag_ms)),

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,6 +43,13 @@ enum Command {
     Conference(ConferenceArguments),
     /// Hold the sessions that a file describes, calls and conferences mixed.
     Scenario(ScenarioArguments),
+    /// Tell what changed between two runs, with intervals.
+    Compare {
+        /// report.json of the first run.
+        before: PathBuf,
+        /// report.json of the second run.
+        after: PathBuf,
+    },
     /// Relay UDP between clients and a server as a bad network would, until Ctrl-C or
     /// SIGTERM. Prints a JSON object with its address, and one with what it did in the end.
     Relay(RelayArguments),
@@ -116,12 +123,22 @@ fn main() -> ExitCode {
         Command::Calls(arguments) => arguments.run(),
         Command::Conference(arguments) => arguments.run(),
         Command::Scenario(arguments) => arguments.run(),
+        Command::Compare { before, after } => compare(&before, &after),
     };
     outcome.unwrap_or_else(|error| {
         // Nothing can be done when standard error is closed.
         let _ = writeln!(std::io::stderr(), "error: {error:#}");
         load::COULD_NOT_RUN.into()
     })
+}
+
+fn compare(before: &Path, after: &Path) -> anyhow::Result<ExitCode> {
+    let comparison = loadtest::compare::compare(
+        &loadtest::compare::read(before)?,
+        &loadtest::compare::read(after)?,
+    );
+    write!(std::io::stdout(), "{comparison}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -141,13 +141,16 @@ impl Client {
             let next = next.min();
             tokio::select! {
                 datagram = datagrams.recv() => match datagram {
-                    Some(datagram) => self.to_server.send(Instant::now(), datagram),
+                    Some(datagram) => {
+                        self.to_server.send_sized(Instant::now(), datagram.len(), datagram);
+                    }
                     None => return Ok((self.to_server.tally(), self.to_client.tally())),
                 },
                 received = self.upstream.recv(&mut buffer) => {
                     // A server that is gone answers with an ICMP error: nothing arrived.
                     if let Ok(length) = received {
-                        self.to_client.send(Instant::now(), buffer[..length].to_vec());
+                        let datagram = buffer[..length].to_vec();
+                        self.to_client.send_sized(Instant::now(), length, datagram);
                     }
                 }
                 () = sleep_until(next) => {}

@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use crate::api::{Api, ApiError};
 use crate::canary::{self, Canary};
 use crate::corpus::Corpus;
+use crate::detour::Detour;
 use crate::distribution::{Distribution, Summary};
+use crate::impairment::Conditions;
 use crate::objective::Objective;
 use crate::report::{FORMAT, Failure, Figures, Generator, Level, Outcome, Report};
 use crate::schedule::{Cast, Load, Plan, plan};
@@ -42,6 +44,8 @@ pub struct RunOptions {
     pub corpus: Corpus,
     /// How long after the end of the speech an answer counts.
     pub timeout: Duration,
+    /// What the network between the callers and the server does, when it is to do anything.
+    pub network: Option<Conditions>,
     /// What has to hold.
     pub objective: Objective,
     /// Whether to stop at the first level that does not hold the objective.
@@ -118,6 +122,9 @@ pub async fn run(
         origin,
         end: origin + plan.end(),
         timeout: options.timeout,
+        detour: options
+            .network
+            .map(|conditions| Arc::new(Detour::new(conditions, options.load.seed))),
         told,
         stop: stopping,
     };

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Deserialize;
 use signaling::wire::RoomKind;
 
+use crate::impairment::Preset;
 use crate::objective::{self, Objective};
 use crate::schedule::{Cast, Load};
 
@@ -82,6 +83,9 @@ pub struct Settings {
     /// that held it [default: 1..32].
     #[arg(long)]
     pub find_capacity: bool,
+    /// A bad network between the callers and the server, by a relay of our own [default: none].
+    #[arg(long, value_enum)]
+    pub network: Option<Preset>,
     /// The same seed gives the same sentences at the same times [default: 1].
     #[arg(long)]
     pub seed: Option<u64>,
@@ -121,6 +125,8 @@ pub struct Scenario {
     pub load: Load,
     /// How long after the end of the speech an answer counts.
     pub timeout: Duration,
+    /// What the network does.
+    pub network: Option<Preset>,
     /// What has to hold.
     pub objective: Objective,
     /// Whether to stop at the first level that does not hold it.
@@ -162,6 +168,7 @@ impl Settings {
             think: self.think.or(other.think),
             timeout: self.timeout.or(other.timeout),
             slo: self.slo.or(other.slo),
+            network: self.network.or(other.network),
             find_capacity: self.find_capacity || other.find_capacity,
             seed: self.seed.or(other.seed),
         }
@@ -210,6 +217,7 @@ impl Scenario {
             corpus: settings.corpus,
             sentences: settings.sentences.unwrap_or(40),
             timeout: seconds(settings.timeout, Duration::from_secs(10)),
+            network: settings.network,
             objective: settings.slo.unwrap_or_default(),
             find_capacity: settings.find_capacity,
         })
@@ -253,6 +261,9 @@ impl fmt::Display for Scenario {
             time(think.1),
             time(self.timeout),
         )?;
+        if let Some(network) = self.network {
+            write!(formatter, "; network {network}")?;
+        }
         if self.objective.is_empty() {
             return Ok(());
         }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::Api;
 use crate::caller::{Caller, JoinOptions, SpokenSpan};
+use crate::detour::Detour;
 use crate::events::EventStream;
 use crate::outcome::Said;
 use crate::report::Outcome;
@@ -34,6 +35,7 @@ pub(crate) struct Stage {
     /// When its plan ends; sessions stay at least that long.
     pub(crate) end: Instant,
     pub(crate) timeout: Duration,
+    pub(crate) detour: Option<Arc<Detour>>,
     pub(crate) told: mpsc::Sender<Told>,
     /// True once the run is to end at once.
     pub(crate) stop: watch::Receiver<bool>,
@@ -122,7 +124,11 @@ async fn with_people(stage: &Stage, plan: &SessionPlan, room: &str) -> anyhow::R
     let first = tokens.first().context("nobody takes part in the session")?;
     let events = EventStream::open(server, room, first).await.context("the events are not told")?;
     let joined = try_join_all(tokens.iter().map(|token| async {
-        let options = JoinOptions { keep_samples: false, ..JoinOptions::new(server, room, token) };
+        let options = JoinOptions {
+            keep_samples: false,
+            detour: stage.detour.clone(),
+            ..JoinOptions::new(server, room, token)
+        };
         let begun = Instant::now();
         Caller::join(options).await.map(|caller| (caller, begun.elapsed()))
     }))

@@ -10,6 +10,7 @@ use house::{API_KEY, Behaviour, Planted, ToneHouse, serve_planted};
 use loadtest::SAMPLE_RATE;
 use loadtest::api::ApiError;
 use loadtest::corpus::{Corpus, Sentence};
+use loadtest::impairment::{Conditions, Loss};
 use loadtest::report::Report;
 use loadtest::run::{Progress, RunError, RunOptions, run};
 use loadtest::schedule::{Cast, Load};
@@ -36,6 +37,7 @@ fn options(server: &str, sessions: &[usize], hold_s: u64) -> RunOptions {
         },
         corpus: corpus(),
         timeout: Duration::from_secs(4),
+        network: None,
         objective: "missing<1%".parse().unwrap(),
         find_capacity: false,
         real_time: false,
@@ -131,6 +133,22 @@ async fn a_conference_is_measured_for_every_listener() {
     assert_eq!(report.total.missing, 0, "{:?}", report.outcomes);
     assert_eq!(report.total.join.count, 4);
     assert_eq!(house.rooms_open(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_network_is_felt_in_the_lag_and_in_the_losses() {
+    let (server, _house) = delayed(100).await;
+    let mut bad = options(&server, &[2], 14);
+    let loss = Loss::Random { share: 0.05 };
+    let delay = Duration::from_millis(150);
+    bad.network = Some(Conditions { loss, delay, ..Conditions::default() });
+    let (bad, good) = futures::join!(report(bad), report(options(&server, &[2], 14)));
+    let loss = bad.total.loss();
+    assert!((0.02..0.09).contains(&loss), "{loss}");
+    assert_eq!(good.total.lost, 0);
+    // To the server and back.
+    let difference = bad.total.lag.p50 - good.total.lag.p50;
+    assert!((difference - 300.0).abs() <= 40.0, "{difference}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ import gzip
 import random
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -115,9 +116,16 @@ def _is_scorable(prompt: Prompt) -> bool:
     )
 
 
-def draw(language: str, reference_language: str, count: int, seed: int) -> list[Prompt]:
-    """`count` different sentences, the same ones for the same seed."""
-    candidates = list(pool(language, reference_language))
+def draw(
+    language: str,
+    reference_language: str,
+    count: int,
+    seed: int,
+    candidates: Sequence[Prompt] | None = None,
+) -> list[Prompt]:
+    """`count` different sentences, of the whole pool unless told otherwise; the same ones for the
+    same seed."""
+    candidates = list(candidates or pool(language, reference_language))
     random.Random(seed).shuffle(candidates)
     chosen, seen = [], set()
     for prompt in candidates:
