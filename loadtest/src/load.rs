@@ -193,7 +193,7 @@ impl View {
     fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = if is_terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        let template = "{wide_bar} {elapsed} of {msg}";
+        let template = "{wide_bar} {elapsed_precise} of {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -201,32 +201,37 @@ impl View {
     }
 
     fn show(&mut self, progress: &Progress) {
-        let text = describe(progress);
+        let parts = describe(progress);
         if self.is_terminal {
             self.bar.set_length(progress.end.as_secs().max(1));
             self.bar.set_position(progress.elapsed.as_secs());
-            self.bar.set_message(format!("{:.0} s\n{text}", progress.end.as_secs_f64()));
+            let end = progress.end.as_secs();
+            self.bar.set_message(format!("{end} s\n{}", parts.join("\n")));
         } else if self.line_at.elapsed() >= LINE_EVERY {
             self.line_at = Instant::now();
-            let elapsed = progress.elapsed.as_secs();
-            let end = progress.end.as_secs();
+            let (elapsed, end) = (progress.elapsed.as_secs(), progress.end.as_secs());
             // Nothing can be done when standard error is closed.
-            let _ = writeln!(std::io::stderr(), "{elapsed:>4} of {end} s: {text}");
+            let _ = writeln!(std::io::stderr(), "{elapsed:>4} of {end} s: {}", parts.join("; "));
         }
     }
 }
 
-fn describe(progress: &Progress) -> String {
+/// How far it is, what was measured, how well the generator does, and what went wrong.
+fn describe(progress: &Progress) -> Vec<String> {
     let Progress { level, levels, sessions, sentences, missing, lag, .. } = progress;
-    let mut text = format!(
-        "level {level} of {levels}, {sessions} sessions, {sentences} sentences, {missing} missing; \
-         lag p50 {:.0} p95 {:.0} p99 {:.0} ms; generator late {:.1} ms at p99",
-        lag.p50, lag.p95, lag.p99, progress.late_p99_ms
-    );
+    let mut parts = vec![
+        format!("level {level} of {levels}, {sessions} sessions"),
+        format!("{sentences} sentences, {missing} missing"),
+        format!(
+            "lag p50 {:.0} p95 {:.0} p99 {:.0} max {:.0} ms",
+            lag.p50, lag.p95, lag.p99, lag.max
+        ),
+        format!("generator late {:.1} ms at p99", progress.late_p99_ms),
+    ];
     if let Some(error) = &progress.last_error {
-        text.push_str(&format!("; {} errors, the last: {error}", progress.errors));
+        parts.push(format!("{} errors, the last: {error}", progress.errors));
     }
-    text
+    parts
 }
 
 /// What of a sentence is logged.

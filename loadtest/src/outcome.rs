@@ -73,6 +73,9 @@ impl Said<'_> {
     /// What became of it at `now`, or `None` while more may come.
     #[must_use]
     pub fn judge(&self, ledger: &Ledger, heard: &Recording, now: Instant) -> Option<Outcome> {
+        if self.to == self.turn.sentence.language {
+            return self.judge_original(heard, now);
+        }
         let utterances = self.utterances(ledger);
         let spoken: Vec<u32> = utterances
             .iter()
@@ -100,6 +103,37 @@ impl Said<'_> {
             spoken.iter().map(|&rtp| heard.arrival_of(rtp)).collect();
         let missing = self.missing(&utterances, &arrivals, sounding);
         Some(self.outcome(&utterances, &arrivals, sounding, missing))
+    }
+
+    /// Who speaks the speaker's language hears the original, and its sound is all there is to judge.
+    fn judge_original(&self, heard: &Recording, now: Instant) -> Option<Outcome> {
+        if now < self.ended() + SETTLE {
+            return None;
+        }
+        let end = self.next_due.map_or(now, |next| next.min(now));
+        let is_part = |packet: &&ReceivedPacket| {
+            packet.sounds && packet.arrival >= self.span.due && packet.arrival < end
+        };
+        let mut sounding = heard.packets.iter().filter(is_part);
+        let first = sounding.next().map(|packet| packet.arrival);
+        let last = sounding.next_back().map(|packet| packet.arrival).or(first);
+        let missing = first.is_none().then(|| "the original was not heard".to_owned());
+        let timeout = 1000.0 * self.timeout.as_secs_f64();
+        let since = |from: Instant, at: Option<Instant>| {
+            at.map_or(timeout, |at| signed_ms(from, at).max(0.0))
+        };
+        Some(Outcome {
+            level: self.turn.level,
+            late_ms: signed_ms(self.span.due, self.span.first_packet_at),
+            sentence: self.turn.sentence.name.clone(),
+            from: self.turn.sentence.language.clone(),
+            to: self.to.to_owned(),
+            missing,
+            lag_ms: since(self.ended(), last),
+            start_ms: since(self.began(), first),
+            finish_ms: since(self.ended(), last),
+            ..Outcome::default()
+        })
     }
 
     fn missing(
@@ -390,6 +424,27 @@ mod tests {
         let outcome = scene.judge(5200).unwrap();
         assert_eq!(outcome.missing.as_deref(), Some("dropped (overloaded: no room)"));
         assert_eq!(outcome.lag_ms, 5000.0);
+    }
+
+    #[test]
+    fn the_original_is_judged_by_its_sound() {
+        let mut scene = scene();
+        for (n, packet) in scene.heard.packets.iter_mut().enumerate() {
+            // The voice, 60 ms later.
+            packet.sounds = (28..78).contains(&n);
+        }
+        let judge = |scene: &Scene, at_ms| {
+            let said = Said { to: "en", ..scene.said() };
+            said.judge(&scene.ledger, &scene.heard, scene.start + MS(at_ms))
+        };
+        assert_eq!(judge(&scene, 2000), None);
+        let outcome = judge(&scene, 3000).unwrap();
+        assert_eq!(outcome.missing, None);
+        assert!((outcome.lag_ms - 60.0).abs() < 0.1, "{outcome:?}");
+        assert!((outcome.start_ms - 60.0).abs() <= 25.0, "{outcome:?}");
+        scene.heard.packets.iter_mut().for_each(|packet| packet.sounds = false);
+        let outcome = judge(&scene, 3000).unwrap();
+        assert_eq!(outcome.missing.as_deref(), Some("the original was not heard"));
     }
 
     #[test]

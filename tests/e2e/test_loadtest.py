@@ -64,8 +64,8 @@ def corpus(drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_measures_what_an_independent_client_measures(server, drawn, corpus, tmp_path):
     out = tmp_path / "report"
     slo = "lag_p50<1ms,missing<100%"
-    load = ("--corpus", str(corpus), "--hold", "40s", "--out", str(out), "--json", "--slo", slo)
-    ended = run(server.url, server.api_key, *load)
+    load = ("--corpus", str(corpus), "--hold", "32s", "--think", "2s..3s", "--slo", slo)
+    ended = run(server.url, server.api_key, *load, "--out", str(out), "--json")
     assert ended.returncode == NOT_MET, ended.stderr
     report = json.loads(ended.stdout)
     outcomes = [outcome for outcome in report["outcomes"] if outcome["missing"] is None]
@@ -89,7 +89,7 @@ def test_it_measures_what_an_independent_client_measures(server, drawn, corpus, 
 def test_a_server_that_dies_leaves_a_partial_report(corpus, tmp_path):
     out = tmp_path / "report"
     doomed = Server(log=tmp_path / "dragoman.log")
-    load = ("--corpus", str(corpus), "--hold", "90s", "--out", str(out))
+    load = ("--corpus", str(corpus), "--hold", "90s", "--think", "1s..2s", "--out", str(out))
     process = subprocess.Popen(
         command(doomed.url, doomed.api_key, *load),
         stdout=subprocess.PIPE,
@@ -97,7 +97,7 @@ def test_a_server_that_dies_leaves_a_partial_report(corpus, tmp_path):
         text=True,
         preexec_fn=end_with_parent,
     )
-    time.sleep(20)
+    time.sleep(14)
     doomed.kill()
     stdout, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == COULD_NOT_RUN
