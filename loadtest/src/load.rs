@@ -193,7 +193,7 @@ impl View {
     fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = if is_terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        let template = "{wide_bar} {elapsed_precise} of {msg}";
+        let template = "{wide_bar}\n{msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -202,14 +202,13 @@ impl View {
 
     fn show(&mut self, progress: &Progress) {
         let parts = describe(progress);
+        let (elapsed, end) = (progress.elapsed.as_secs(), progress.end.as_secs());
         if self.is_terminal {
-            self.bar.set_length(progress.end.as_secs().max(1));
-            self.bar.set_position(progress.elapsed.as_secs());
-            let end = progress.end.as_secs();
-            self.bar.set_message(format!("{end} s\n{}", parts.join("\n")));
+            self.bar.set_length(end.max(1));
+            self.bar.set_position(elapsed);
+            self.bar.set_message(format!("{elapsed} of {end} s\n{}", parts.join("\n")));
         } else if self.line_at.elapsed() >= LINE_EVERY {
             self.line_at = Instant::now();
-            let (elapsed, end) = (progress.elapsed.as_secs(), progress.end.as_secs());
             // Nothing can be done when standard error is closed.
             let _ = writeln!(std::io::stderr(), "{elapsed:>4} of {end} s: {}", parts.join("; "));
         }

@@ -16,6 +16,9 @@ use crate::word_error::{chrf, word_errors};
 /// Quiet after which an interpretation counts as finished.
 const SETTLE: Duration = Duration::from_millis(1500);
 
+/// Samples that may be lost at the beginning of an interpretation that is heard all the same.
+const MAX_LOST: i32 = SAMPLE_RATE as i32 / 2;
+
 /// A sentence that was said, and who should hear it.
 #[derive(Debug)]
 pub struct Said<'a> {
@@ -100,7 +103,7 @@ impl Said<'_> {
             }
         }
         let arrivals: Vec<Option<Instant>> =
-            spoken.iter().map(|&rtp| heard.arrival_of(rtp)).collect();
+            spoken.iter().map(|&rtp| heard.arrival_from(rtp)).collect();
         let missing = self.missing(&utterances, &arrivals, sounding);
         Some(self.outcome(&utterances, &arrivals, sounding, missing))
     }
@@ -165,7 +168,7 @@ impl Said<'_> {
             });
         };
         let Some(arrival) = arrival else {
-            return Some("the packet announced as the first translated one was lost".to_owned());
+            return Some("the translated packets were lost".to_owned());
         };
         if arrival.saturating_duration_since(self.ended()) > self.timeout {
             return Some(format!("not heard {within}"));
@@ -233,14 +236,25 @@ impl Said<'_> {
 impl Recording {
     /// The packets from the one with this RTP timestamp on, up to another one.
     fn packets_between(&self, from: u32, to: Option<u32>) -> &[ReceivedPacket] {
-        let index = |rtp_timestamp: u32| {
-            let holds = |packet: &ReceivedPacket| {
-                (rtp_timestamp.wrapping_sub(packet.rtp_timestamp) as usize) < packet.samples
-            };
-            self.packets.iter().rposition(holds)
+        let end = to.and_then(|to| self.heard_from(to)).unwrap_or(self.packets.len());
+        self.heard_from(from).and_then(|begin| self.packets.get(begin..end)).unwrap_or_default()
+    }
+
+    /// When that one arrived.
+    fn arrival_from(&self, rtp_timestamp: u32) -> Option<Instant> {
+        self.heard_from(rtp_timestamp).map(|index| self.packets[index].arrival)
+    }
+
+    /// Index of the packet with this RTP timestamp, or where that one was lost, of the first one
+    /// that came after it.
+    fn heard_from(&self, rtp_timestamp: u32) -> Option<usize> {
+        let since = |packet: &ReceivedPacket| {
+            packet.rtp_timestamp.wrapping_sub(rtp_timestamp).cast_signed()
         };
-        let end = to.and_then(index).unwrap_or(self.packets.len());
-        index(from).and_then(|begin| self.packets.get(begin..end)).unwrap_or_default()
+        let is_over = |packet: &ReceivedPacket| since(packet) + packet.samples as i32 <= 0;
+        let index = self.packets.iter().rposition(is_over).map_or(0, |index| index + 1);
+        let packet = self.packets.get(index)?;
+        (since(packet) < MAX_LOST).then_some(index)
     }
 }
 
@@ -445,6 +459,20 @@ mod tests {
         scene.heard.packets.iter_mut().for_each(|packet| packet.sounds = false);
         let outcome = judge(&scene, 3000).unwrap();
         assert_eq!(outcome.missing.as_deref(), Some("the original was not heard"));
+    }
+
+    #[test]
+    fn an_interpretation_whose_first_packet_was_lost_begins_with_the_next() {
+        let mut scene = scene();
+        scene.understood();
+        scene.spoken();
+        scene.heard.packets.drain(130..132);
+        let outcome = scene.judge(5200).unwrap();
+        assert_eq!(outcome.missing, None);
+        assert!((outcome.lag_ms - 1160.0).abs() < 0.1, "{outcome:?}");
+        scene.heard.packets.drain(130..180);
+        let missing = scene.judge(5200).unwrap().missing;
+        assert_eq!(missing.as_deref(), Some("the translated packets were lost"));
     }
 
     #[test]
