@@ -4,7 +4,7 @@
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use signaling::wire::{CreateRoom, CreateToken, Problem, Room, Token};
+use signaling::wire::{CreateRoom, CreateToken, Grants, Problem, Room, Token};
 
 /// Longest piece of an unexpected answer that is quoted.
 const MAX_QUOTE: usize = 200;
@@ -126,6 +126,28 @@ impl Api {
     /// [`ApiError`].
     pub async fn mint_token(&self, room: &str, request: &CreateToken) -> Result<Token, ApiError> {
         self.post_json(&format!("/v1/rooms/{room}/tokens"), request).await
+    }
+
+    /// A token for a participant who speaks and hears one language, good for a day.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn admit(
+        &self,
+        room: &str,
+        identity: &str,
+        language: &str,
+    ) -> Result<String, ApiError> {
+        let request = CreateToken {
+            identity: identity.to_owned(),
+            name: None,
+            language: language.to_owned(),
+            hear: None,
+            voice: None,
+            grants: Grants::default(),
+            ttl_s: Some(24 * 3600),
+        };
+        Ok(self.mint_token(room, &request).await?.token)
     }
 
     /// `GET /readyz`: an error ([`ApiError::Refused`], `not-ready`) while models load.

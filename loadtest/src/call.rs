@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use signaling::wire::{CreateRoom, CreateToken, Grants, RoomKind, Trace};
+use signaling::wire::{CreateRoom, RoomKind, Trace};
 
 use crate::FRAME;
 use crate::api::{Api, ApiError};
@@ -202,8 +202,8 @@ pub async fn run(options: CallOptions) -> Result<CallReport, CallError> {
 }
 
 async fn hold(office: &Api, room: &str, options: CallOptions) -> Result<CallReport, CallError> {
-    let speaker_token = mint(office, room, SPEAKER, &options.from).await?;
-    let listener_token = mint(office, room, LISTENER, &options.to).await?;
+    let speaker_token = office.admit(room, SPEAKER, &options.from).await?;
+    let listener_token = office.admit(room, LISTENER, &options.to).await?;
     let mut events = EventStream::open(office.server(), room, &listener_token).await?;
     let join = |token: &str| Caller::join(JoinOptions::new(office.server(), room, token));
     let (speaker, listener) =
@@ -229,24 +229,6 @@ async fn hold(office: &Api, room: &str, options: CallOptions) -> Result<CallRepo
         None => Ok(report),
         Some(why) => Err(CallError::NothingHeard { why, report: Box::new(report) }),
     }
-}
-
-async fn mint(
-    office: &Api,
-    room: &str,
-    identity: &str,
-    language: &str,
-) -> Result<String, ApiError> {
-    let request = CreateToken {
-        identity: identity.to_owned(),
-        name: None,
-        language: language.to_owned(),
-        hear: None,
-        voice: None,
-        grants: Grants::default(),
-        ttl_s: Some(3600),
-    };
-    Ok(office.mint_token(room, &request).await?.token)
 }
 
 /// Speaks and collects events until the interpretation is over or the time is up.

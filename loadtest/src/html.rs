@@ -350,13 +350,14 @@ fn levels(page: &mut String, report: &Report) {
          <th>join p95</th><th>loss</th><th>WER</th><th>chrF</th></tr></thead><tbody>",
     );
     for level in &report.levels {
-        row(page, &level.sessions.to_string(), &level.figures);
+        let is_met = level.verdicts.iter().all(|verdict| verdict.met);
+        row(page, &level.sessions.to_string(), &level.figures, is_met);
     }
-    row(page, "all", &report.total);
+    row(page, "all", &report.total, report.is_met());
     page.push_str("</tbody></table></div>");
     let _ = write!(
         page,
-        "<p class=\"soft\">Times in ms. The generator took {:.2} cores and was late by {:.1} ms at \
+        "<p class=\"soft\">Times in ms; red where the objective is not met. The generator took {:.2} cores and was late by {:.1} ms at \
          its 99th percentile{}. The lag by the client's clock and the sum of the server's stages \
          are {:.0} ms apart at the median.</p>",
         report.generator.cores,
@@ -366,10 +367,11 @@ fn levels(page: &mut String, report: &Report) {
     );
 }
 
-fn row(page: &mut String, name: &str, figures: &Figures) {
+fn row(page: &mut String, name: &str, figures: &Figures, is_met: bool) {
+    let class = if is_met { "" } else { " class=\"bad\"" };
     let _ = write!(
         page,
-        "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{:.0}</td><td>{:.0}</td><td>{:.0}</td>\
+        "<tr{class}><td>{name}</td><td>{}</td><td>{}</td><td>{:.0}</td><td>{:.0}</td><td>{:.0}</td>\
          <td>{:.0}</td><td>{:.0}</td><td>{:.2} %</td><td>{:.1} %</td><td>{}</td></tr>",
         figures.sentences,
         figures.missing,

@@ -13,7 +13,7 @@ use crate::schedule::Turn;
 use crate::utterances::{Ledger, Utterance};
 use crate::word_error::{chrf, word_errors};
 
-/// Quiet after which an interpretation counts as finished.
+/// Quiet after which what is heard counts as finished.
 const SETTLE: Duration = Duration::from_millis(1500);
 
 /// Samples that may be lost at the beginning of an interpretation that is heard all the same.
@@ -63,8 +63,7 @@ impl Said<'_> {
     }
 
     /// Where the interpretation of the next utterance begins for this listener.
-    fn next_spoken(&self, ledger: &Ledger, first: u32) -> Option<u32> {
-        let mine = self.utterances(ledger);
+    fn next_spoken(&self, ledger: &Ledger, mine: &[&Utterance], first: u32) -> Option<u32> {
         let is_mine = |utterance: &Utterance| mine.iter().any(|known| known.id == utterance.id);
         let others = ledger.all().filter(|utterance| !is_mine(utterance));
         let begins = others.filter_map(|utterance| utterance.spoken.get(self.listener));
@@ -80,15 +79,6 @@ impl Said<'_> {
             return self.judge_original(heard, now);
         }
         let utterances = self.utterances(ledger);
-        let spoken: Vec<u32> = utterances
-            .iter()
-            .filter_map(|utterance| utterance.spoken.get(self.listener))
-            .map(|spoken| spoken.rtp_timestamp)
-            .collect();
-        let sounding = match spoken.first() {
-            Some(&first) => heard.packets_between(first, self.next_spoken(ledger, first)),
-            None => &[],
-        };
         let is_late = now.saturating_duration_since(self.ended()) > self.timeout;
         if !is_late {
             let is_over = !utterances.is_empty()
@@ -102,6 +92,17 @@ impl Said<'_> {
                 return None;
             }
         }
+        let spoken: Vec<u32> = utterances
+            .iter()
+            .filter_map(|utterance| utterance.spoken.get(self.listener))
+            .map(|spoken| spoken.rtp_timestamp)
+            .collect();
+        let sounding = match spoken.first() {
+            Some(&first) => {
+                heard.packets_between(first, self.next_spoken(ledger, &utterances, first))
+            }
+            None => &[],
+        };
         let arrivals: Vec<Option<Instant>> =
             spoken.iter().map(|&rtp| heard.arrival_from(rtp)).collect();
         let missing = self.missing(&utterances, &arrivals, sounding);
@@ -157,8 +158,8 @@ impl Said<'_> {
         }
         let Some(arrival) = arrivals.last() else {
             return Some(match last {
-                Utterance { dropped: Some((reason, detail)), .. } => {
-                    format!("dropped ({reason}: {detail})")
+                Utterance { dropped: Some((_, detail)), .. } => {
+                    format!("taken for no speech ({detail})")
                 }
                 Utterance { transcript: None, .. } => format!("not transcribed {within}"),
                 Utterance { translations, .. } if !translations.contains_key(self.to) => {
@@ -186,8 +187,10 @@ impl Said<'_> {
     ) -> Outcome {
         let Turn { level, sentence, .. } = self.turn;
         let timeout = 1000.0 * self.timeout.as_secs_f64();
-        let or_timeout = |ms: Option<f64>| ms.filter(|_| missing.is_none()).unwrap_or(timeout);
-        let since = |from: Instant| move |at: Instant| signed_ms(from, at);
+        let since = |from: Instant, at: Option<Instant>| {
+            let at = at.filter(|_| missing.is_none());
+            at.map_or(timeout, |at| signed_ms(from, at))
+        };
         let first = arrivals.first().copied().flatten();
         let last = arrivals.last().copied().flatten();
         let ending = sounding.iter().rev().find(|packet| packet.sounds);
@@ -215,9 +218,9 @@ impl Said<'_> {
             sentence: sentence.name.clone(),
             from: sentence.language.clone(),
             to: self.to.to_owned(),
-            lag_ms: or_timeout(last.map(since(self.ended()))),
-            start_ms: or_timeout(first.map(since(self.began()))),
-            finish_ms: or_timeout(ending.map(|packet| signed_ms(self.ended(), packet.arrival))),
+            lag_ms: since(self.ended(), last),
+            start_ms: since(self.began(), first),
+            finish_ms: since(self.ended(), ending.map(|packet| packet.arrival)),
             caption_ms: transcripts.next_back().map(|known| signed_ms(self.ended(), known.at)),
             stages: stages.filter_map(|(name, ms)| Some((name.to_owned(), ms?))).collect(),
             traced_lag_ms: trace.and_then(|trace| trace.lag_ms),

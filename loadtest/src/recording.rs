@@ -6,6 +6,7 @@
 //! before it by the decoder. A timestamp that jumps while the sequence numbers do not is silence
 //! that was not sent (DTX, RFC 7587 §3.1.3).
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use opus::{Channels, Decoder};
@@ -18,6 +19,9 @@ pub const MAX_RECORDED: usize = 30 * 60 * SAMPLE_RATE as usize;
 
 /// Most packets that are measured without their samples: eight hours, 70 MiB.
 const MAX_MEASURED: usize = 8 * 60 * 60 * 50;
+
+/// Packets that are waited for once others have overtaken them, five seconds' worth.
+const MAX_AWAITED: usize = 250;
 
 /// Longest packet Opus knows: 120 ms.
 const MAX_PACKET: usize = SAMPLE_RATE as usize * 120 / 1000;
@@ -56,7 +60,7 @@ pub struct Recording {
     pub packets: Vec<ReceivedPacket>,
     /// Packets that never came.
     pub lost: u64,
-    /// Packets that came after their successors and were dropped.
+    /// Packets that came after their successors, or twice, and were dropped.
     pub late: u64,
     /// Packets that are no Opus.
     pub malformed: u64,
@@ -118,6 +122,8 @@ pub struct Recorder {
     expected: Option<Expected>,
     scratch: Vec<f32>,
     keep_samples: bool,
+    /// Sequence numbers that were skipped, as far as they may still come.
+    awaited: VecDeque<u16>,
 }
 
 impl Recorder {
@@ -133,6 +139,7 @@ impl Recorder {
             expected: None,
             scratch: vec![0.0; MAX_PACKET],
             keep_samples,
+            awaited: VecDeque::new(),
         })
     }
 
@@ -158,6 +165,11 @@ impl Recorder {
         let lost = sequence_number.wrapping_sub(expected.sequence_number);
         if lost > u16::MAX / 2 {
             self.recording.late += 1;
+            // One that was overtaken came all the same; one that came twice is no news.
+            if let Some(index) = self.awaited.iter().position(|&it| it == sequence_number) {
+                self.awaited.remove(index);
+                self.recording.lost -= 1;
+            }
             return;
         }
         self.expected = Some(Expected {
@@ -165,23 +177,30 @@ impl Recorder {
             rtp_timestamp: rtp_timestamp.wrapping_add(samples as u32),
         });
         self.recording.lost += u64::from(lost);
-        if !self.keep_samples {
-            self.measure(sequence_number, rtp_timestamp, payload, samples, arrival);
-            return;
-        }
-        if self.recording.samples.len() + MAX_GAP + MAX_PACKET > MAX_RECORDED {
+        let skipped = (0..lost).map(|n| expected.sequence_number.wrapping_add(n));
+        self.awaited.extend(skipped.skip(usize::from(lost).saturating_sub(MAX_AWAITED)));
+        let too_many = self.awaited.len().saturating_sub(MAX_AWAITED);
+        self.awaited.drain(..too_many);
+        if self.is_full() {
             self.recording.beyond_limit += 1;
             return;
         }
-        // A timestamp that went back is more than MAX_GAP ahead as well.
-        let gap = rtp_timestamp.wrapping_sub(expected.rtp_timestamp) as usize;
-        if (1..=MAX_GAP).contains(&gap) {
-            self.bridge(gap, lost > 0, payload, samples);
+        let (position, sounds) = if self.keep_samples {
+            // A timestamp that went back is more than MAX_GAP ahead as well.
+            let gap = rtp_timestamp.wrapping_sub(expected.rtp_timestamp) as usize;
+            if (1..=MAX_GAP).contains(&gap) {
+                self.bridge(gap, lost > 0, payload, samples);
+            }
+            let position = self.recording.samples.len();
+            self.decode(payload, samples, false);
+            (position, dbfs(&self.recording.samples[position..]) > SOUND_DBFS)
+        } else {
+            (0, self.sounds(payload, samples))
+        };
+        if sounds {
+            self.recording.last_sound_at = Some(arrival);
         }
-        let position = self.recording.samples.len();
-        self.decode(payload, samples, false);
-        let sounds = dbfs(&self.recording.samples[position..]) > SOUND_DBFS;
-        self.push(ReceivedPacket {
+        self.recording.packets.push(ReceivedPacket {
             rtp_timestamp,
             sequence_number,
             arrival,
@@ -191,42 +210,23 @@ impl Recorder {
         });
     }
 
-    fn measure(
-        &mut self,
-        sequence_number: u16,
-        rtp_timestamp: u32,
-        payload: &[u8],
-        samples: usize,
-        arrival: Instant,
-    ) {
-        if self.recording.packets.len() >= MAX_MEASURED {
-            self.recording.beyond_limit += 1;
-            return;
+    fn is_full(&self) -> bool {
+        if self.keep_samples {
+            self.recording.samples.len() + MAX_GAP + MAX_PACKET > MAX_RECORDED
+        } else {
+            self.recording.packets.len() >= MAX_MEASURED
         }
-        let decoded = self.decoder.decode_float(payload, &mut self.scratch[..samples], false);
-        let sounds = match decoded {
+    }
+
+    /// Whether there is sound in a packet whose samples are not kept.
+    fn sounds(&mut self, payload: &[u8], samples: usize) -> bool {
+        match self.decoder.decode_float(payload, &mut self.scratch[..samples], false) {
             Ok(decoded) => dbfs(&self.scratch[..decoded.min(samples)]) > SOUND_DBFS,
             Err(_) => {
                 self.recording.malformed += 1;
                 false
             }
-        };
-        let position = 0;
-        self.push(ReceivedPacket {
-            rtp_timestamp,
-            sequence_number,
-            arrival,
-            position,
-            samples,
-            sounds,
-        });
-    }
-
-    fn push(&mut self, packet: ReceivedPacket) {
-        if packet.sounds {
-            self.recording.last_sound_at = Some(packet.arrival);
         }
-        self.recording.packets.push(packet);
     }
 
     /// Fills `gap` samples before a packet that holds `samples`.
@@ -404,6 +404,20 @@ mod tests {
         recorder.receive(6, 10_560, &[], Instant::now());
         let recording = recorder.recording();
         assert_eq!((recording.late, recording.malformed, recording.packets.len()), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_was_overtaken_is_late_and_not_lost() {
+        let mut recorder = Recorder::new(false).unwrap();
+        let packets = packets(6);
+        // 65534 never comes; 65535 is overtaken, and comes twice.
+        for sequence in [65_532_u16, 65_533, 0, 65_535, 1, 65_535] {
+            let index = usize::from(sequence.wrapping_sub(65_532));
+            let timestamp = (index * FRAME) as u32;
+            recorder.receive(sequence, timestamp, &packets[index], Instant::now());
+        }
+        let recording = recorder.recording();
+        assert_eq!((recording.lost, recording.late, recording.packets.len()), (1, 2, 4));
     }
 
     proptest! {

@@ -164,7 +164,7 @@ struct Book<'a> {
     /// Level and time of each join.
     joins: Vec<(usize, Duration)>,
     /// Packets that arrived, and that did not, by level.
-    packets: Vec<(u64, u64)>,
+    packets: Vec<(u64, i64)>,
     errors: Vec<Failure>,
     lag: Distribution,
     missing: usize,
@@ -376,6 +376,7 @@ impl<'a> Book<'a> {
         let packets = self.packets.iter().enumerate().filter(|(level, _)| is_in(*level));
         let (packets, lost) = packets
             .fold((0, 0), |(packets, lost), (_, counted)| (packets + counted.0, lost + counted.1));
+        let lost = u64::try_from(lost).unwrap_or_default();
         Figures { join: join.summary(), packets, lost, ..Figures::of(&outcomes) }
     }
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use futures::StreamExt;
 use futures::future::{join_all, try_join_all};
 use futures::stream::FuturesUnordered;
-use signaling::wire::{CreateRoom, CreateToken, Grants};
+use signaling::wire::CreateRoom;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::Api;
@@ -53,8 +53,9 @@ impl Stage {
 pub(crate) enum Told {
     /// Everybody has joined; how long each took.
     Joined { session: usize, took: Vec<Duration> },
-    /// Packets that reached its listeners since it told last, and packets that did not.
-    Packets { packets: u64, lost: u64 },
+    /// Packets that reached its listeners since it told last, and packets that did not; fewer than
+    /// none when some that were given up came after all.
+    Packets { packets: u64, lost: i64 },
     /// What became of a sentence for one listener.
     Judged { session: usize, turn: usize, listener: usize, outcome: Box<Outcome> },
     /// It broke off.
@@ -107,20 +108,9 @@ async fn with_people(stage: &Stage, plan: &SessionPlan, room: &str) -> anyhow::R
         .map(|(index, language)| (speaker_name(index), language.as_str()))
         .chain(listeners.map(|(index, language)| (listener_name(index), language.as_str())))
         .collect();
-    let tokens = try_join_all(people.iter().map(|(identity, language)| async move {
-        let request = CreateToken {
-            identity: identity.clone(),
-            name: None,
-            language: (*language).to_owned(),
-            hear: None,
-            voice: None,
-            grants: Grants::default(),
-            ttl_s: Some(24 * 3600),
-        };
-        stage.office.mint_token(room, &request).await.map(|token| token.token)
-    }))
-    .await
-    .context("no tokens were minted")?;
+    let tokens =
+        people.iter().map(|(identity, language)| stage.office.admit(room, identity, language));
+    let tokens = try_join_all(tokens).await.context("no tokens were minted")?;
     let first = tokens.first().context("nobody takes part in the session")?;
     let events = EventStream::open(server, room, first).await.context("the events are not told")?;
     let joined = try_join_all(tokens.iter().map(|token| async {
@@ -169,6 +159,14 @@ struct Pending {
     listeners: Vec<usize>,
 }
 
+/// What had arrived at a time at all listeners together.
+#[derive(Clone, Copy)]
+struct Counted {
+    at: Instant,
+    packets: u64,
+    lost: i64,
+}
+
 impl Talk<'_> {
     async fn hold(&self, mut events: EventStream) -> anyhow::Result<()> {
         let mut stop = self.stage.stop.clone();
@@ -178,18 +176,20 @@ impl Talk<'_> {
         let mut turns = self.plan.turns.iter().enumerate().peekable();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut counted = (Instant::now(), 0, 0);
+        let mut counted = Counted { at: Instant::now(), packets: 0, lost: 0 };
         let mut lost = std::pin::pin!(self.disconnected());
         loop {
             tokio::select! {
                 arrived = events.next() => {
                     let arrived = arrived.context("the events stopped")?;
                     ledger.note(&arrived.event, arrived.at);
+                    continue;
                 }
                 Some((turn, span)) = saying.next() => {
                     let span = Result::context(span, "a sentence could not be said")?;
                     let listeners = (0..self.listeners.len()).collect();
                     pending.push(Pending { turn, span, listeners });
+                    continue;
                 }
                 () = &mut lost => anyhow::bail!("the media connection was lost"),
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -206,12 +206,12 @@ impl Talk<'_> {
             for judged in self.judge(&mut pending, &ledger, now) {
                 self.stage.tell(judged).await;
             }
-            if counted.0.elapsed() >= COUNT_EVERY {
-                counted = self.count(counted.1, counted.2).await;
+            if counted.at.elapsed() >= COUNT_EVERY {
+                counted = self.count(counted).await;
             }
             let is_done = turns.peek().is_none() && saying.is_empty() && pending.is_empty();
             if is_done && now >= self.stage.end {
-                self.count(counted.1, counted.2).await;
+                self.count(counted).await;
                 return Ok(());
             }
         }
@@ -267,16 +267,16 @@ impl Talk<'_> {
     }
 
     /// Tells what arrived since the counts were as given, and gives the counts.
-    async fn count(&self, packets_before: u64, lost_before: u64) -> (Instant, u64, u64) {
-        let (mut packets, mut lost) = (0, 0);
+    async fn count(&self, before: Counted) -> Counted {
+        let mut now = Counted { at: Instant::now(), packets: 0, lost: 0 };
         for listener in self.listeners {
             listener.with_recording(|heard| {
-                packets += heard.packets.len() as u64;
-                lost += heard.lost;
+                now.packets += heard.packets.len() as u64;
+                now.lost += heard.lost.cast_signed();
             });
         }
-        let (new, new_lost) = (packets - packets_before, lost - lost_before);
-        self.stage.tell(Told::Packets { packets: new, lost: new_lost }).await;
-        (Instant::now(), packets, lost)
+        let (packets, lost) = (now.packets - before.packets, now.lost - before.lost);
+        self.stage.tell(Told::Packets { packets, lost }).await;
+        now
     }
 }

@@ -34,10 +34,11 @@ impl fmt::Display for Table<'_> {
             "chrF"
         )?;
         for level in &report.levels {
-            row(out, &level.sessions.to_string(), &level.figures)?;
+            let is_met = level.verdicts.iter().all(|verdict| verdict.met);
+            row(out, &level.sessions.to_string(), &level.figures, is_met)?;
         }
         if report.levels.len() > 1 {
-            row(out, "all", total)?;
+            row(out, "all", total, report.is_met())?;
         }
         writeln!(
             out,
@@ -99,11 +100,11 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-fn row(out: &mut fmt::Formatter<'_>, name: &str, figures: &Figures) -> fmt::Result {
+fn row(out: &mut fmt::Formatter<'_>, name: &str, figures: &Figures, is_met: bool) -> fmt::Result {
     let chrf = figures.chrf.map_or_else(|| "–".to_owned(), |chrf| format!("{chrf:.1}"));
     writeln!(
         out,
-        "{name:>8} {:>9} {:>7} {:>7.0} {:>7.0} {:>7.0} {:>8.0} {:>5.1}% {:>5.1}% {chrf:>6}",
+        "{name:>8} {:>9} {:>7} {:>7.0} {:>7.0} {:>7.0} {:>8.0} {:>5.1}% {:>5.1}% {chrf:>6}{}",
         figures.sentences,
         figures.missing,
         figures.lag.p50,
@@ -112,6 +113,7 @@ fn row(out: &mut fmt::Formatter<'_>, name: &str, figures: &Figures) -> fmt::Resu
         figures.join.p95,
         100.0 * figures.loss(),
         100.0 * figures.word_error_rate(),
+        if is_met { "" } else { "  objective not met" },
     )
 }
 
