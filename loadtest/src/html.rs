@@ -112,6 +112,7 @@ fn cards(page: &mut String, report: &Report) {
         (format!("{:.0} ms", total.lag.p99), "lag p99"),
         (format!("{} of {}", total.missing, total.sentences), "missing"),
         (format!("{:.2} %", 100.0 * total.loss()), "packets lost"),
+        (format!("{:.2} %", 100.0 * total.concealment()), "packets concealed"),
         (format!("{:.1} %", 100.0 * total.word_error_rate()), "word error rate"),
         (total.chrf.map_or_else(|| "–".to_owned(), |chrf| format!("{chrf:.1}")), "chrF"),
         (format!("{:.0} ms", total.join.p95), "join p95"),
@@ -347,7 +348,7 @@ fn levels(page: &mut String, report: &Report) {
     page.push_str(
         "<h2>Levels</h2><div class=\"wide\"><table><thead><tr><th>sessions</th><th>sentences</th>\
          <th>missing</th><th>lag p50</th><th>p95</th><th>p99</th><th>captions p50</th>\
-         <th>join p95</th><th>loss</th><th>WER</th><th>chrF</th></tr></thead><tbody>",
+         <th>join p95</th><th>loss</th><th>concealed</th><th>WER</th><th>chrF</th></tr></thead><tbody>",
     );
     for level in &report.levels {
         let is_met = level.verdicts.iter().all(|verdict| verdict.met);
@@ -372,7 +373,8 @@ fn row(page: &mut String, name: &str, figures: &Figures, is_met: bool) {
     let _ = write!(
         page,
         "<tr{class}><td>{name}</td><td>{}</td><td>{}</td><td>{:.0}</td><td>{:.0}</td><td>{:.0}</td>\
-         <td>{:.0}</td><td>{:.0}</td><td>{:.2} %</td><td>{:.1} %</td><td>{}</td></tr>",
+         <td>{:.0}</td><td>{:.0}</td><td>{:.2} %</td><td>{:.2} %</td><td>{:.1} %</td>\
+         <td>{}</td></tr>",
         figures.sentences,
         figures.missing,
         figures.lag.p50,
@@ -381,6 +383,7 @@ fn row(page: &mut String, name: &str, figures: &Figures, is_met: bool) {
         figures.caption.p50,
         figures.join.p95,
         100.0 * figures.loss(),
+        100.0 * figures.concealment(),
         100.0 * figures.word_error_rate(),
         figures.chrf.map_or_else(|| "–".to_owned(), |chrf| format!("{chrf:.1}")),
     );

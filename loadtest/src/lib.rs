@@ -35,6 +35,7 @@ mod microphone;
 pub mod objective;
 pub mod outcome;
 mod peer;
+pub mod playout;
 pub mod plot;
 pub mod recording;
 pub mod relay;

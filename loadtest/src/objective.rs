@@ -48,6 +48,7 @@ enum Percentile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Share {
     Loss,
+    Concealment,
     Missing,
     WordErrors,
 }
@@ -70,13 +71,17 @@ const PERCENTILES: [(&str, Percentile); 6] = [
     ("max", Percentile::Max),
 ];
 
-const SHARES: [(&str, Share); 3] =
-    [("loss", Share::Loss), ("missing", Share::Missing), ("wer", Share::WordErrors)];
+const SHARES: [(&str, Share); 4] = [
+    ("loss", Share::Loss),
+    ("concealment", Share::Concealment),
+    ("missing", Share::Missing),
+    ("wer", Share::WordErrors),
+];
 
 /// What can be asked for, for messages and help.
 pub const HELP: &str = "conditions separated by commas, such as lag_p95<2.5s,loss<1%; times: lag, \
     start, finish, caption, join or jitter with _p50, _p90, _p95, _p99, _p99.9 or _max, in ms or \
-    s; shares: loss, missing or wer, in %";
+    s; shares: loss, concealment, missing or wer, in %";
 
 impl Objective {
     /// What became of each condition.
@@ -143,8 +148,10 @@ impl Percentile {
 impl Share {
     /// `None` when there is nothing to have a share of.
     fn of(self, figures: &Figures) -> Option<f64> {
+        let packets = (figures.packets + figures.lost) as usize;
         let (whole, share) = match self {
-            Self::Loss => ((figures.packets + figures.lost) as usize, figures.loss()),
+            Self::Loss => (packets, figures.loss()),
+            Self::Concealment => (packets, figures.concealment()),
             Self::Missing => (figures.sentences, figures.missing_share()),
             Self::WordErrors => (figures.words, figures.word_error_rate()),
         };
@@ -225,6 +232,7 @@ mod tests {
             lag: Summary { count: 200, p95: 2400.0, max: 9000.0, ..Summary::default() },
             packets: 9900,
             lost: 100,
+            concealed: 250,
             words: 50,
             wrong_words: 4,
             ..Figures::default()
@@ -234,7 +242,9 @@ mod tests {
     #[test]
     fn conditions_are_judged_by_what_was_measured() {
         let objective: Objective =
-            "lag_p95<2.5s, lag_max<=8500ms,loss<1%,missing<2%,wer<5%,join_p95<2s".parse().unwrap();
+            "lag_p95<2.5s, lag_max<=8500ms,loss<1%,concealment<3%,missing<2%,wer<5%,join_p95<2s"
+                .parse()
+                .unwrap();
         let verdicts = objective.judge(&figures());
         let told: Vec<_> = verdicts
             .iter()
@@ -246,6 +256,7 @@ mod tests {
                 ("lag_p95<2.5s", "2400 ms", true),
                 ("lag_max<8.5s", "9000 ms", false),
                 ("loss<1%", "1.00 %", false),
+                ("concealment<3%", "2.50 %", true),
                 ("missing<2%", "1.50 %", true),
                 ("wer<5%", "8.00 %", false),
                 ("join_p95<2s", "not measured", false),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use opus::{Channels, Decoder};
 
 use crate::level::{dbfs, duration_of};
+use crate::playout::Playout;
 use crate::{FRAME, SAMPLE_RATE};
 
 /// Longest recording: 30 minutes, 330 MiB. What comes later is counted, not kept.
@@ -62,6 +63,9 @@ pub struct Recording {
     pub lost: u64,
     /// Packets that came after their successors, or twice, and were dropped.
     pub late: u64,
+    /// Packets that a listener would have had to conceal: they never came, or too late to be played
+    /// (see [`crate::playout`]).
+    pub concealed: u64,
     /// Packets that are no Opus.
     pub malformed: u64,
     /// Packets that came after the recording was full.
@@ -120,6 +124,7 @@ pub struct Recorder {
     decoder: Decoder,
     recording: Recording,
     expected: Option<Expected>,
+    playout: Playout,
     scratch: Vec<f32>,
     keep_samples: bool,
     /// Sequence numbers that were skipped, as far as they may still come.
@@ -137,6 +142,7 @@ impl Recorder {
             decoder: Decoder::new(SAMPLE_RATE, Channels::Mono)?,
             recording: Recording::default(),
             expected: None,
+            playout: Playout::default(),
             scratch: vec![0.0; MAX_PACKET],
             keep_samples,
             awaited: VecDeque::new(),
@@ -163,12 +169,14 @@ impl Recorder {
         };
         let expected = self.expected.unwrap_or(Expected { sequence_number, rtp_timestamp });
         let lost = sequence_number.wrapping_sub(expected.sequence_number);
+        let is_too_late = self.playout.is_too_late(rtp_timestamp, arrival);
         if lost > u16::MAX / 2 {
             self.recording.late += 1;
             // One that was overtaken came all the same; one that came twice is no news.
             if let Some(index) = self.awaited.iter().position(|&it| it == sequence_number) {
                 self.awaited.remove(index);
                 self.recording.lost -= 1;
+                self.recording.concealed -= u64::from(!is_too_late);
             }
             return;
         }
@@ -177,6 +185,7 @@ impl Recorder {
             rtp_timestamp: rtp_timestamp.wrapping_add(samples as u32),
         });
         self.recording.lost += u64::from(lost);
+        self.recording.concealed += u64::from(lost) + u64::from(is_too_late);
         let skipped = (0..lost).map(|n| expected.sequence_number.wrapping_add(n));
         self.awaited.extend(skipped.skip(usize::from(lost).saturating_sub(MAX_AWAITED)));
         let too_many = self.awaited.len().saturating_sub(MAX_AWAITED);
@@ -418,6 +427,20 @@ mod tests {
         }
         let recording = recorder.recording();
         assert_eq!((recording.lost, recording.late, recording.packets.len()), (1, 2, 4));
+        assert_eq!(recording.concealed, 1);
+    }
+
+    #[test]
+    fn what_never_comes_or_comes_too_late_is_concealed() {
+        let mut recorder = Recorder::new(false).unwrap();
+        let (packets, start) = (packets(6), Instant::now());
+        // 2 never comes, 3 is overtaken by a little and 4 by too much, 5 is late by itself.
+        for (index, delay_ms) in [(0, 0), (1, 0), (5, 150), (3, 90), (4, 200)] {
+            let arrival = start + Duration::from_millis(20 * index as u64 + delay_ms);
+            recorder.receive(index as u16, (index * FRAME) as u32, &packets[index], arrival);
+        }
+        let recording = recorder.recording();
+        assert_eq!((recording.lost, recording.late, recording.concealed), (1, 2, 3));
     }
 
     proptest! {

@@ -86,6 +86,10 @@ pub struct Figures {
     pub packets: u64,
     /// Packets that did not.
     pub lost: u64,
+    /// Packets that a listener had to conceal: those that did not arrive, and those that came more
+    /// than 100 ms after the quickest would have.
+    #[serde(default)]
+    pub concealed: u64,
     /// Words that were said in sentences with a transcript.
     pub words: usize,
     /// Words of them that came back wrong.
@@ -232,6 +236,7 @@ impl Figures {
             join: Summary::default(),
             packets: 0,
             lost: 0,
+            concealed: 0,
             words: transcribed.clone().map(|outcome| outcome.words).sum(),
             wrong_words: transcribed.map(|outcome| outcome.wrong_words).sum(),
             chrf: (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64),
@@ -248,6 +253,12 @@ impl Figures {
     #[must_use]
     pub fn loss(&self) -> f64 {
         share(self.lost as f64, (self.packets + self.lost) as f64)
+    }
+
+    /// Share of packets that had to be concealed.
+    #[must_use]
+    pub fn concealment(&self) -> f64 {
+        share(self.concealed as f64, (self.packets + self.lost) as f64)
     }
 
     /// Word error rate of the transcripts.

@@ -19,7 +19,7 @@ use crate::impairment::Conditions;
 use crate::objective::Objective;
 use crate::report::{FORMAT, Failure, Figures, Generator, Level, Outcome, Report};
 use crate::schedule::{Cast, Load, Plan, plan};
-use crate::session::{Stage, Told, hold};
+use crate::session::{Packets, Stage, Told, hold};
 
 /// How often progress is told and the levels are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -163,8 +163,8 @@ struct Book<'a> {
     judged: HashSet<(usize, usize, usize)>,
     /// Level and time of each join.
     joins: Vec<(usize, Duration)>,
-    /// Packets that arrived, and that did not, by level.
-    packets: Vec<(u64, i64)>,
+    /// Packets by level.
+    packets: Vec<Packets>,
     errors: Vec<Failure>,
     lag: Distribution,
     missing: usize,
@@ -185,7 +185,7 @@ impl<'a> Book<'a> {
             outcomes: Vec::new(),
             judged: HashSet::new(),
             joins: Vec::new(),
-            packets: vec![(0, 0); plan.levels.len()],
+            packets: vec![Packets::default(); plan.levels.len()],
             errors: Vec::new(),
             lag: Distribution::default(),
             missing: 0,
@@ -238,11 +238,10 @@ impl<'a> Book<'a> {
                 let level = self.plan.sessions[session].level;
                 self.joins.extend(took.into_iter().map(|took| (level, took)));
             }
-            Told::Packets { packets, lost } => {
+            Told::Packets(packets) => {
                 let level = self.level_at(self.origin.elapsed());
                 if let Some(counted) = self.packets.get_mut(level) {
-                    counted.0 += packets;
-                    counted.1 += lost;
+                    *counted += packets;
                 }
             }
             Told::Judged { session, turn, listener, outcome } => {
@@ -373,11 +372,17 @@ impl<'a> Book<'a> {
         let mut join = Distribution::default();
         let joins = self.joins.iter().filter(|(level, _)| is_in(*level));
         joins.for_each(|(_, took)| join.record(*took));
-        let packets = self.packets.iter().enumerate().filter(|(level, _)| is_in(*level));
-        let (packets, lost) = packets
-            .fold((0, 0), |(packets, lost), (_, counted)| (packets + counted.0, lost + counted.1));
-        let lost = u64::try_from(lost).unwrap_or_default();
-        Figures { join: join.summary(), packets, lost, ..Figures::of(&outcomes) }
+        let mut packets = Packets::default();
+        let counted = self.packets.iter().enumerate().filter(|(level, _)| is_in(*level));
+        counted.for_each(|(_, counted)| packets += *counted);
+        let count = |packets: i64| u64::try_from(packets).unwrap_or_default();
+        Figures {
+            join: join.summary(),
+            packets: count(packets.arrived),
+            lost: count(packets.lost),
+            concealed: count(packets.concealed),
+            ..Figures::of(&outcomes)
+        }
     }
 
     fn progress(&self, canary: &Canary) -> Progress {

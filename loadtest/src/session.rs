@@ -1,6 +1,7 @@
 //! One session of a run: opens a room, joins everybody, says each sentence at its time, and tells
 //! what became of it.
 
+use std::ops::{AddAssign, Sub};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,14 +49,42 @@ impl Stage {
     }
 }
 
+/// Packets to listeners. Of those that are lost or concealed there may be fewer than none: some that
+/// were given up came after all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Packets {
+    pub(crate) arrived: i64,
+    pub(crate) lost: i64,
+    pub(crate) concealed: i64,
+}
+
+impl AddAssign for Packets {
+    fn add_assign(&mut self, more: Self) {
+        self.arrived += more.arrived;
+        self.lost += more.lost;
+        self.concealed += more.concealed;
+    }
+}
+
+impl Sub for Packets {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            arrived: self.arrived - before.arrived,
+            lost: self.lost - before.lost,
+            concealed: self.concealed - before.concealed,
+        }
+    }
+}
+
 /// What a session tells of itself.
 #[derive(Debug)]
 pub(crate) enum Told {
     /// Everybody has joined; how long each took.
     Joined { session: usize, took: Vec<Duration> },
-    /// Packets that reached its listeners since it told last, and packets that did not; fewer than
-    /// none when some that were given up came after all.
-    Packets { packets: u64, lost: i64 },
+    /// Packets to its listeners since it told last.
+    Packets(Packets),
     /// What became of a sentence for one listener.
     Judged { session: usize, turn: usize, listener: usize, outcome: Box<Outcome> },
     /// It broke off.
@@ -163,8 +192,7 @@ struct Pending {
 #[derive(Clone, Copy)]
 struct Counted {
     at: Instant,
-    packets: u64,
-    lost: i64,
+    packets: Packets,
 }
 
 impl Talk<'_> {
@@ -176,7 +204,7 @@ impl Talk<'_> {
         let mut turns = self.plan.turns.iter().enumerate().peekable();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut counted = Counted { at: Instant::now(), packets: 0, lost: 0 };
+        let mut counted = Counted { at: Instant::now(), packets: Packets::default() };
         let mut lost = std::pin::pin!(self.disconnected());
         loop {
             tokio::select! {
@@ -268,15 +296,17 @@ impl Talk<'_> {
 
     /// Tells what arrived since the counts were as given, and gives the counts.
     async fn count(&self, before: Counted) -> Counted {
-        let mut now = Counted { at: Instant::now(), packets: 0, lost: 0 };
+        let mut now = Counted { at: Instant::now(), packets: Packets::default() };
         for listener in self.listeners {
             listener.with_recording(|heard| {
-                now.packets += heard.packets.len() as u64;
-                now.lost += heard.lost.cast_signed();
+                now.packets += Packets {
+                    arrived: heard.packets.len() as i64,
+                    lost: heard.lost.cast_signed(),
+                    concealed: heard.concealed.cast_signed(),
+                };
             });
         }
-        let (packets, lost) = (now.packets - before.packets, now.lost - before.lost);
-        self.stage.tell(Told::Packets { packets, lost }).await;
+        self.stage.tell(Told::Packets(now.packets - before.packets)).await;
         now
     }
 }

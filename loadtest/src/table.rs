@@ -21,7 +21,7 @@ impl fmt::Display for Table<'_> {
         writeln!(out)?;
         writeln!(
             out,
-            "{:>8} {:>9} {:>7} {:>7} {:>7} {:>7} {:>8} {:>6} {:>6} {:>6}",
+            "{:>8} {:>9} {:>7} {:>7} {:>7} {:>7} {:>8} {:>6} {:>9} {:>6} {:>6}",
             "sessions",
             "sentences",
             "missing",
@@ -30,6 +30,7 @@ impl fmt::Display for Table<'_> {
             "p99",
             "join p95",
             "loss",
+            "concealed",
             "WER",
             "chrF"
         )?;
@@ -72,7 +73,8 @@ impl fmt::Display for Table<'_> {
             writeln!(out, "{sign:<12} {} ({})", verdict.condition, verdict.measured)?;
         }
         if let Some(capacity) = report.capacity {
-            writeln!(out, "capacity     {capacity} sessions held the objective")?;
+            let sessions = if capacity == 1 { "session" } else { "sessions" };
+            writeln!(out, "capacity     {capacity} {sessions} held the objective")?;
         }
         for failure in report.errors.iter().take(MOST_ERRORS) {
             let at = failure.at_ms / 1000.0;
@@ -104,7 +106,7 @@ fn row(out: &mut fmt::Formatter<'_>, name: &str, figures: &Figures, is_met: bool
     let chrf = figures.chrf.map_or_else(|| "–".to_owned(), |chrf| format!("{chrf:.1}"));
     writeln!(
         out,
-        "{name:>8} {:>9} {:>7} {:>7.0} {:>7.0} {:>7.0} {:>8.0} {:>5.1}% {:>5.1}% {chrf:>6}{}",
+        "{name:>8} {:>9} {:>7} {:>7.0} {:>7.0} {:>7.0} {:>8.0} {:>5.1}% {:>8.1}% {:>5.1}% {chrf:>6}{}",
         figures.sentences,
         figures.missing,
         figures.lag.p50,
@@ -112,6 +114,7 @@ fn row(out: &mut fmt::Formatter<'_>, name: &str, figures: &Figures, is_met: bool
         figures.lag.p99,
         figures.join.p95,
         100.0 * figures.loss(),
+        100.0 * figures.concealment(),
         100.0 * figures.word_error_rate(),
         if is_met { "" } else { "  objective not met" },
     )

@@ -49,8 +49,36 @@ use model::{Decoder, Encoder};
 use tokens::Tokens;
 use weights::Weights;
 
+use crate::CancelToken;
+
 /// Sample rate of everything the recogniser reads, in Hz (mono).
 pub const SAMPLE_RATE_HZ: u32 = 16_000;
+
+/// Turns speech into text. Implementations are shared between threads.
+pub trait Recogniser: Send + Sync {
+    /// Recognises one segment of at most 30 s; `samples_16k` is 16 kHz mono, nominally within -1
+    /// to 1.
+    ///
+    /// # Errors
+    /// See [`WhisperError`].
+    fn recognise(
+        &self,
+        samples_16k: &[f32],
+        options: &TranscribeOptions,
+        cancel: &CancelToken,
+    ) -> Result<Transcript, WhisperError>;
+}
+
+impl Recogniser for Whisper {
+    fn recognise(
+        &self,
+        samples_16k: &[f32],
+        options: &TranscribeOptions,
+        cancel: &CancelToken,
+    ) -> Result<Transcript, WhisperError> {
+        self.transcribe(samples_16k, options, cancel)
+    }
+}
 
 /// How the matrices are kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,25 +49,6 @@ pub enum Behaviour {
     Ignore,
 }
 
-/// What an interpretation waits for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Planted {
-    /// Time on top of the endpoint's.
-    pub delay: Duration,
-    /// When the house stands still, from its beginning, and for how long.
-    pub stall: Option<(Duration, Duration)>,
-}
-
-impl Planted {
-    /// Waits as long as an interpretation that would begin now has to.
-    async fn wait(self, since_begin: Duration) {
-        let stalled = self.stall.and_then(|(begin, length)| {
-            (since_begin >= begin).then(|| (begin + length).saturating_sub(since_begin))
-        });
-        tokio::time::sleep(self.delay + stalled.unwrap_or_default()).await;
-    }
-}
-
 struct Peer {
     identity: String,
     connection: Arc<dyn PeerConnection>,
@@ -87,21 +68,19 @@ type Rooms = Arc<Mutex<HashMap<String, Floor>>>;
 pub struct ToneHouse {
     rooms: Rooms,
     behaviour: Behaviour,
-    planted: Planted,
-    begun: Instant,
+    delay: Duration,
     killed: watch::Sender<bool>,
 }
 
 /// Serves a house on a port of its own; the server lives as long as the test's runtime.
 pub async fn serve(behaviour: Behaviour) -> (String, Arc<ToneHouse>) {
-    serve_planted(behaviour, Planted::default()).await
+    serve_delayed(behaviour, Duration::ZERO).await
 }
 
-/// The same with a planted delay.
-pub async fn serve_planted(behaviour: Behaviour, planted: Planted) -> (String, Arc<ToneHouse>) {
+/// The same, with time that an interpretation takes on top of the endpoint's.
+pub async fn serve_delayed(behaviour: Behaviour, delay: Duration) -> (String, Arc<ToneHouse>) {
     let (killed, mut killing) = watch::channel(false);
-    let (rooms, begun) = (Rooms::default(), Instant::now());
-    let house = Arc::new(ToneHouse { rooms, behaviour, planted, begun, killed });
+    let house = Arc::new(ToneHouse { rooms: Rooms::default(), behaviour, delay, killed });
     let config = ApiConfig::new(API_KEY, None, false).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
@@ -187,8 +166,7 @@ impl House for ToneHouse {
         self.room(&caller.room)?;
         let offer = RTCSessionDescription::offer(offer)
             .map_err(|error| HouseError::BadSdp(error.to_string()))?;
-        let waiting = (self.planted, self.begun);
-        answer(Arc::clone(&self.rooms), self.behaviour, waiting, caller, offer)
+        answer(Arc::clone(&self.rooms), self.behaviour, self.delay, caller, offer)
             .await
             .map_err(|error| HouseError::UnacceptableSdp(error.to_string()))
     }
@@ -272,7 +250,7 @@ impl House for ToneHouse {
 async fn answer(
     rooms: Rooms,
     behaviour: Behaviour,
-    waiting: (Planted, Instant),
+    delay: Duration,
     caller: Caller,
     offer: RTCSessionDescription,
 ) -> Result<NewSession, webrtc::error::Error> {
@@ -287,7 +265,7 @@ async fn answer(
         gathering,
         rooms: Arc::clone(&rooms),
         behaviour,
-        waiting,
+        delay,
         room: caller.room.clone(),
         identity: caller.identity.clone(),
     };
@@ -333,7 +311,7 @@ struct Handler {
     gathering: watch::Sender<RTCIceGatheringState>,
     rooms: Rooms,
     behaviour: Behaviour,
-    waiting: (Planted, Instant),
+    delay: Duration,
     room: String,
     identity: String,
 }
@@ -365,7 +343,7 @@ impl PeerConnectionEventHandler for Handler {
             let ear = Ear {
                 rooms: Arc::clone(&self.rooms),
                 behaviour: self.behaviour,
-                waiting: self.waiting,
+                delay: self.delay,
                 room: self.room.clone(),
                 identity: self.identity.clone(),
             };
@@ -377,7 +355,7 @@ impl PeerConnectionEventHandler for Handler {
 struct Ear {
     rooms: Rooms,
     behaviour: Behaviour,
-    waiting: (Planted, Instant),
+    delay: Duration,
     room: String,
     identity: String,
 }
@@ -463,9 +441,9 @@ impl Ear {
             others.map(|peer| peer.tones.clone()).collect()
         };
         // The ear goes on listening meanwhile.
-        let (planted, begun) = self.waiting;
+        let delay = self.delay;
         tokio::spawn(async move {
-            planted.wait(begun.elapsed()).await;
+            tokio::time::sleep(delay).await;
             for tones in others {
                 // Whoever has left hears nothing.
                 let _ = tones.send((utterance.clone(), first, last)).await;

@@ -16,7 +16,7 @@ use inference::translate::{
 };
 use inference::vad::{Vad, VadError};
 use inference::voice::{Espeak, Kokoro, SpeakRequest, Voice, VoiceError, VoiceSet};
-use inference::whisper::{Precision, Whisper, WhisperError};
+use inference::whisper::{Precision, Recogniser, Whisper, WhisperError};
 use serde::{Deserialize, Serialize};
 
 /// Which models, in which order, with how many threads.
@@ -105,7 +105,7 @@ pub struct Models {
     /// Voice activity detection.
     pub vad: Vad,
     /// Speech recognition.
-    pub whisper: Whisper,
+    pub recogniser: Arc<dyn Recogniser>,
     /// Translation, best translator first.
     pub translator: Ladder,
     /// Synthesis, best engine first.
@@ -190,7 +190,7 @@ impl Models {
             .transpose()?;
 
         let vad = Vad::load(&vad_folder)?;
-        let whisper = Whisper::load(&whisper_folder, Precision::Q6K)?;
+        let recogniser = Arc::new(Whisper::load(&whisper_folder, Precision::Q6K)?);
         tracing::info!(folder = %whisper_folder.display(), "loaded the recogniser");
 
         let directions = config
@@ -228,7 +228,7 @@ impl Models {
         let voices = VoiceSet::new(engines);
         warm_up_voices(&voices, &directions);
         tracing::info!(seconds = started.elapsed().as_secs_f32(), "all models are loaded and warm");
-        Ok(Self { vad, whisper, translator, voices })
+        Ok(Self { vad, recogniser, translator, voices })
     }
 }
 
