@@ -312,6 +312,7 @@ mod tests {
             }
         });
         let level = |sessions| Level {
+            joins_ms: Vec::new(),
             sessions,
             begin_ms: 0.0,
             end_ms: 0.0,

@@ -264,7 +264,7 @@ fn stack(answered: &[&Outcome], share: f64) -> Vec<f64> {
 
 /// Lag of each level against its number of sessions.
 fn load(report: &Report) -> String {
-    let measured = report.levels.iter().filter(|level| level.figures.sentences > 0);
+    let measured = report.levels_by_load().into_iter().filter(|level| level.figures.sentences > 0);
     let levels: Vec<(f64, &Summary)> =
         measured.map(|level| (level.sessions as f64, &level.figures.lag)).collect();
     let (Some((first, _)), Some((last, _))) = (levels.first(), levels.last()) else {
@@ -350,7 +350,7 @@ fn levels(page: &mut String, report: &Report) {
          <th>missing</th><th>lag p50</th><th>p95</th><th>p99</th><th>captions p50</th>\
          <th>join p95</th><th>loss</th><th>concealed</th><th>WER</th><th>chrF</th></tr></thead><tbody>",
     );
-    for level in &report.levels {
+    for level in report.levels_by_load() {
         let is_met = level.verdicts.iter().all(|verdict| verdict.met);
         row(page, &level.sessions.to_string(), &level.figures, is_met);
     }
@@ -469,6 +469,7 @@ mod tests {
             Figures::of(&chosen.collect::<Vec<_>>())
         };
         let levels = (0..4).map(|level| Level {
+            joins_ms: Vec::new(),
             sessions: level + 1,
             begin_ms: 50_000.0 * level as f64,
             end_ms: 50_000.0 * (level + 1) as f64,

@@ -43,6 +43,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod search;
 mod session;
 pub mod table;
 pub mod utterances;

@@ -13,9 +13,10 @@ use loadtest::distribution::{Distribution, Interval, write_hlog};
 use loadtest::html;
 use loadtest::impairment::Preset;
 use loadtest::report::{Outcome, Report, STAGES};
-use loadtest::run::{Progress, RunOptions, run};
+use loadtest::run::{Progress, RunOptions};
 use loadtest::scenario::{Scenario, Settings};
 use loadtest::schedule::Cast;
+use loadtest::search::search;
 use loadtest::table::Table;
 use signaling::wire::RoomKind;
 use thread_priority::{
@@ -177,7 +178,7 @@ async fn hold(options: RunOptions) -> anyhow::Result<Report> {
         "it was interrupted".to_owned()
     };
     let mut view = View::new();
-    let report = run(options, |progress| view.show(progress), stop).await?;
+    let report = search(options, |progress| view.show(progress), stop).await?;
     view.bar.finish_and_clear();
     Ok(report)
 }

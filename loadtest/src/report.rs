@@ -25,7 +25,7 @@ pub struct Report {
     pub scenario: String,
     /// Time after which an answer counts as missing; missing answers are counted with it.
     pub timeout_ms: f64,
-    /// The levels of load, in sequence.
+    /// The levels of load, in the sequence in which they were held.
     pub levels: Vec<Level>,
     /// All levels together.
     pub total: Figures,
@@ -56,6 +56,9 @@ pub struct Level {
     pub figures: Figures,
     /// The objective's conditions in this level; empty when none was given.
     pub verdicts: Vec<Verdict>,
+    /// How long each join in it took.
+    #[serde(default)]
+    pub joins_ms: Vec<f64>,
 }
 
 /// What was found in a piece of a run.
@@ -269,6 +272,14 @@ impl Figures {
 }
 
 impl Report {
+    /// The levels by their number of sessions.
+    #[must_use]
+    pub fn levels_by_load(&self) -> Vec<&Level> {
+        let mut levels: Vec<&Level> = self.levels.iter().collect();
+        levels.sort_by_key(|level| level.sessions);
+        levels
+    }
+
     /// Whether every condition of the objective holds.
     #[must_use]
     pub fn is_met(&self) -> bool {

@@ -411,7 +411,9 @@ impl<'a> Book<'a> {
         let begun = levels.take_while(|(_, level)| level.begin < took);
         let levels = begun.map(|(index, level)| {
             let figures = self.figures(Some(index));
+            let joins = self.joins.iter().filter(|(level, _)| *level == index);
             Level {
+                joins_ms: joins.map(|(_, took)| 1000.0 * took.as_secs_f64()).collect(),
                 sessions: level.sessions,
                 begin_ms: 1000.0 * level.begin.as_secs_f64(),
                 end_ms: 1000.0 * level.end.min(took).as_secs_f64(),

@@ -79,8 +79,8 @@ pub struct Settings {
     /// What has to hold, such as lag_p95<2.5s,loss<1%.
     #[arg(long, long_help = objective::HELP)]
     pub slo: Option<Objective>,
-    /// Grow until the objective does not hold any more, and tell the largest number of sessions
-    /// that held it [default: 1..32].
+    /// Grow until the objective does not hold any more, go back by halves to the largest number of
+    /// sessions that holds it, and tell that [default: 1..32].
     #[arg(long)]
     pub find_capacity: bool,
     /// A bad network between the callers and the server, by a relay of our own [default: none].

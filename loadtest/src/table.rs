@@ -34,7 +34,7 @@ impl fmt::Display for Table<'_> {
             "WER",
             "chrF"
         )?;
-        for level in &report.levels {
+        for level in report.levels_by_load() {
             let is_met = level.verdicts.iter().all(|verdict| verdict.met);
             row(out, &level.sessions.to_string(), &level.figures, is_met)?;
         }

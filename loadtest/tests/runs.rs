@@ -11,9 +11,10 @@ use loadtest::SAMPLE_RATE;
 use loadtest::api::ApiError;
 use loadtest::corpus::{Corpus, Sentence};
 use loadtest::impairment::{Conditions, Loss};
-use loadtest::report::Report;
+use loadtest::report::{Figures, Level, Report};
 use loadtest::run::{Progress, RunError, RunOptions, run};
 use loadtest::schedule::{Cast, Load};
+use loadtest::search::search;
 
 /// Half a second of tone, and the quiet that ends the utterance.
 fn corpus() -> Corpus {
@@ -80,6 +81,31 @@ async fn the_capacity_is_the_last_level_that_holds_the_objective() {
     assert_eq!(lost.capacity, Some(0));
     // It stops in the level after the one that was lost, at the latest.
     assert!(lost.levels.len() <= 2, "{}", lost.levels.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_capacity_between_two_levels_is_found_by_halves() {
+    let (server, house) = serve(Behaviour::DropBeyond(3)).await;
+    let mut options = RunOptions { find_capacity: true, ..options(&server, &[1, 6], 4) };
+    // What a level begins may end in the next.
+    options.objective = "missing<60%".parse().unwrap();
+    let report = search(options, |_: &Progress| {}, std::future::pending()).await.unwrap();
+    let held = |level: &Level| (level.sessions, level.verdicts.iter().all(|verdict| verdict.met));
+    let levels: Vec<_> = report.levels.iter().map(held).collect();
+    assert_eq!(levels, [(1, true), (6, false), (3, true), (4, false)]);
+    assert_eq!(report.capacity, Some(3));
+    assert_eq!(house.rooms_open(), 0);
+    // One report of all: every level has its sentences, joins and packets, one after the other.
+    let sum = |count: fn(&Figures) -> u64| -> u64 {
+        report.levels.iter().map(|level| count(&level.figures)).sum()
+    };
+    assert_eq!(report.total.sentences as u64, sum(|figures| figures.sentences as u64));
+    assert_eq!((report.total.packets, report.total.join.count), (sum(|it| it.packets), 2 * 13));
+    assert!(report.levels.is_sorted_by(|one, next| one.end_ms <= next.begin_ms));
+    assert!(report.outcomes.iter().all(|outcome| {
+        let Level { begin_ms, end_ms, .. } = report.levels[outcome.level];
+        (begin_ms..end_ms).contains(&outcome.due_ms)
+    }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,6 +45,8 @@ pub enum Behaviour {
     AnnounceSilence,
     /// It is dropped as overloaded.
     Drop,
+    /// The same while there are more rooms than these; else it is answered.
+    DropBeyond(usize),
     /// Nothing is heard at all.
     Ignore,
 }
@@ -410,7 +412,12 @@ impl Ear {
 
     async fn interpret(&self, utterance: UtteranceRef, voiced: Voiced) {
         let Voiced { first, last, first_rtp, last_rtp } = voiced;
-        if self.behaviour == Behaviour::Drop {
+        let is_overloaded = match self.behaviour {
+            Behaviour::Drop => true,
+            Behaviour::DropBeyond(rooms) => self.rooms.lock().unwrap().len() > rooms,
+            _ => false,
+        };
+        if is_overloaded {
             let (reason, detail) = ("overloaded".to_owned(), "there is no room for it".to_owned());
             let kind = EventKind::UtteranceDropped { utterance, reason, detail };
             publish(&self.rooms, &self.room, kind);
@@ -477,7 +484,7 @@ impl Voice {
                 Err(mpsc::error::TryRecvError::Disconnected) => return,
             }
             let loudness =
-                if left > 0 && self.behaviour == Behaviour::Interpret { 0.3 } else { 0.0 };
+                if left > 0 && self.behaviour != Behaviour::AnnounceSilence { 0.3 } else { 0.0 };
             left = left.saturating_sub(1);
             let step = std::f32::consts::TAU * 440.0 / 48_000.0;
             let samples: Vec<f32> =
