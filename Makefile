@@ -110,7 +110,7 @@ loadtest: models ## How many calls this machine carries: capacity, report in tar
 
 .PHONY: loadtest-smoke
 loadtest-smoke: models ## One call for a minute: nothing missing, nothing lost
-	@scripts/loadtest.sh "$(DRAGOMAN)" "$(LOADTEST)" calls --sessions 1 --hold 60s \
+	@scripts/loadtest.sh "$(DRAGOMAN)" "$(LOADTEST)" calls --sessions 1 --hold 60s --listen-back \
 		--slo "missing<10%$(comma)loss<1%$(comma)wer<25%" --out target/loadtest-smoke $(ARGS)
 
 .PHONY: bench-lag

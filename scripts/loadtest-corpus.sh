@@ -5,7 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 corpus="$CACHE/loadtest-corpus"
-wanted="$(sha256sum "$ROOT/scripts/loadtest_corpus.py" "$ROOT/tests/e2e/harness/prompts.py" |
+wanted="$(cat "$ROOT/scripts/loadtest_corpus.py" "$ROOT/tests/e2e/harness/prompts.py" |
     sha256sum | cut -c1-16)"
 if [ "$(cat "$corpus/.complete" 2>/dev/null)" != "$wanted" ]; then
     say "decoding the recordings of the load test (once)"

@@ -1,6 +1,7 @@
 //! A small client of the HTTP face: what a back office (rooms, tokens) and a caller (sessions)
 //! need. Problems (RFC 9457) come back as errors that say what the server said.
 
+use reqwest::multipart::{Form, Part};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -156,6 +157,25 @@ impl Api {
     /// [`ApiError`].
     pub async fn ready(&self) -> Result<(), ApiError> {
         self.send("/readyz", self.request(Method::GET, "/readyz")).await.map(drop)
+    }
+
+    /// `POST /v1/audio/transcriptions`: what is said in a WAV file.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn transcribe(&self, wav: Vec<u8>, language: &str) -> Result<String, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Transcription {
+            text: String,
+        }
+        let path = "/v1/audio/transcriptions";
+        let form = Form::new()
+            .text("model", "whisper-1")
+            .text("language", language.to_owned())
+            .part("file", Part::bytes(wav).file_name("heard.wav"));
+        let response = self.send(path, self.request(Method::POST, path).multipart(form)).await?;
+        let transcription: Transcription = self.read_json(path, response).await?;
+        Ok(transcription.text)
     }
 
     /// `POST /v1/rooms/{room}/sessions` with an SDP offer.

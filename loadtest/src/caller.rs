@@ -14,7 +14,7 @@ use crate::detour::Detour;
 pub use crate::microphone::SpokenSpan;
 use crate::microphone::{Microphone, Speech};
 use crate::peer::Peer;
-use crate::recording::{Recorder, Recording};
+use crate::recording::{Keep, Recorder, Recording};
 
 /// Time for the candidates of this machine to be found.
 const GATHER_PATIENCE: Duration = Duration::from_secs(2);
@@ -34,8 +34,8 @@ pub struct JoinOptions {
     pub bind: IpAddr,
     /// Time for the connection to come up.
     pub patience: Duration,
-    /// Whether the samples that are heard are kept, or only what is measured of them.
-    pub keep_samples: bool,
+    /// What of the packets that are heard is kept.
+    pub keep: Keep,
     /// A bad network on the way, when there is to be one.
     pub detour: Option<Arc<Detour>>,
 }
@@ -50,7 +50,7 @@ impl JoinOptions {
             token: token.to_owned(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             patience: Duration::from_secs(15),
-            keep_samples: true,
+            keep: Keep::Samples,
             detour: None,
         }
     }
@@ -108,7 +108,7 @@ impl Caller {
     /// # Errors
     /// [`CallerError`]; whatever was opened on the way is closed again.
     pub async fn join(options: JoinOptions) -> Result<Self, CallerError> {
-        let recorder = Arc::new(Mutex::new(Recorder::new(options.keep_samples)?));
+        let recorder = Arc::new(Mutex::new(Recorder::new(options.keep)?));
         let mut peer = Peer::new(options.bind, Arc::clone(&recorder)).await?;
         let api = Api::new(&options.server, &options.token);
         let session = match peer.offer(GATHER_PATIENCE).await {

@@ -117,6 +117,10 @@ fn cards(page: &mut String, report: &Report) {
         (total.chrf.map_or_else(|| "–".to_owned(), |chrf| format!("{chrf:.1}")), "chrF"),
         (format!("{:.0} ms", total.join.p95), "join p95"),
     ];
+    if total.listened > 0 {
+        let share = 100.0 * total.listened_error_rate();
+        cards.push((format!("{share:.1} %"), "word error rate of the voice"));
+    }
     if let Some(capacity) = report.capacity {
         cards.insert(0, (capacity.to_string(), "sessions held the objective"));
     }

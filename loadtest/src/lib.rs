@@ -31,6 +31,7 @@ pub mod events;
 pub mod html;
 pub mod impairment;
 pub mod level;
+mod listening;
 mod microphone;
 pub mod objective;
 pub mod outcome;

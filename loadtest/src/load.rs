@@ -140,6 +140,7 @@ impl LoadArguments {
             network: scenario.network.map(Preset::conditions),
             objective: scenario.objective,
             find_capacity: scenario.find_capacity,
+            listen_back: scenario.listen_back,
             real_time,
         };
         let started = SystemTime::now();
@@ -228,6 +229,9 @@ fn describe(progress: &Progress) -> Vec<String> {
         ),
         format!("generator late {:.1} ms at p99", progress.late_p99_ms),
     ];
+    if let Some((done, count)) = progress.listened {
+        parts.push(format!("listened back to {done} of {count} interpretations"));
+    }
     if let Some(error) = &progress.last_error {
         parts.push(format!("{} errors, the last: {error}", progress.errors));
     }

@@ -3,6 +3,7 @@
 //! All times count from when the packets were due, not from when they left: a generator that is
 //! late makes its measurements longer, never shorter.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::SAMPLE_RATE;
@@ -97,16 +98,18 @@ impl Said<'_> {
             .filter_map(|utterance| utterance.spoken.get(self.listener))
             .map(|spoken| spoken.rtp_timestamp)
             .collect();
-        let sounding = match spoken.first() {
-            Some(&first) => {
-                heard.packets_between(first, self.next_spoken(ledger, &utterances, first))
-            }
-            None => &[],
-        };
+        let span = spoken.first().map_or(0..0, |&first| {
+            heard.span_between(first, self.next_spoken(ledger, &utterances, first))
+        });
+        let sounding = &heard.packets[span.clone()];
         let arrivals: Vec<Option<Instant>> =
             spoken.iter().map(|&rtp| heard.arrival_from(rtp)).collect();
         let missing = self.missing(&utterances, &arrivals, sounding);
-        Some(self.outcome(&utterances, &arrivals, sounding, missing))
+        let outcome = self.outcome(&utterances, &arrivals, sounding, missing);
+        // What is silent at its end says nothing.
+        let length = sounding.iter().rposition(|packet| packet.sounds).map_or(0, |last| last + 1);
+        let payloads = heard.payloads.get(span).unwrap_or_default();
+        Some(Outcome { heard: payloads.iter().take(length).cloned().collect(), ..outcome })
     }
 
     /// Who speaks the speaker's language hears the original, and its sound is all there is to judge.
@@ -232,15 +235,17 @@ impl Said<'_> {
             chrf: scored.map(|(translation, reference)| chrf(reference, translation)),
             translation,
             missing,
+            ..Outcome::default()
         }
     }
 }
 
 impl Recording {
-    /// The packets from the one with this RTP timestamp on, up to another one.
-    fn packets_between(&self, from: u32, to: Option<u32>) -> &[ReceivedPacket] {
+    /// Indices of the packets from the one with this RTP timestamp on, up to another one.
+    fn span_between(&self, from: u32, to: Option<u32>) -> Range<usize> {
         let end = to.and_then(|to| self.heard_from(to)).unwrap_or(self.packets.len());
-        self.heard_from(from).and_then(|begin| self.packets.get(begin..end)).unwrap_or_default()
+        let begin = self.heard_from(from).unwrap_or(end);
+        begin.min(end)..end
     }
 
     /// When that one arrived.

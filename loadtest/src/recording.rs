@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use opus::{Channels, Decoder};
 
 use crate::level::{dbfs, duration_of};
@@ -59,6 +60,8 @@ pub struct Recording {
     pub samples: Vec<f32>,
     /// The packets, in the order of their sequence numbers.
     pub packets: Vec<ReceivedPacket>,
+    /// Their payloads, when they are kept.
+    pub payloads: Vec<Bytes>,
     /// Packets that never came.
     pub lost: u64,
     /// Packets that came after their successors, or twice, and were dropped.
@@ -118,6 +121,17 @@ struct Expected {
     rtp_timestamp: u32,
 }
 
+/// What of the packets is kept besides what is measured of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The samples; lost packets are concealed.
+    Samples,
+    /// The packets as they came, small enough for hours.
+    Packets,
+    /// Nothing: small enough for hundreds of callers in one program.
+    Nothing,
+}
+
 /// Makes a [`Recording`] of packets.
 #[derive(Debug)]
 pub struct Recorder {
@@ -126,25 +140,24 @@ pub struct Recorder {
     expected: Option<Expected>,
     playout: Playout,
     scratch: Vec<f32>,
-    keep_samples: bool,
+    keep: Keep,
     /// Sequence numbers that were skipped, as far as they may still come.
     awaited: VecDeque<u16>,
 }
 
 impl Recorder {
-    /// An empty recording. Without the samples it is small enough for hundreds of callers in one
-    /// program: packets are decoded for their loudness alone, and lost ones are not concealed.
+    /// An empty recording. Where samples are not kept, packets are decoded for their loudness alone.
     ///
     /// # Errors
     /// When the decoder cannot be made.
-    pub fn new(keep_samples: bool) -> Result<Self, opus::Error> {
+    pub fn new(keep: Keep) -> Result<Self, opus::Error> {
         Ok(Self {
             decoder: Decoder::new(SAMPLE_RATE, Channels::Mono)?,
             recording: Recording::default(),
             expected: None,
             playout: Playout::default(),
             scratch: vec![0.0; MAX_PACKET],
-            keep_samples,
+            keep,
             awaited: VecDeque::new(),
         })
     }
@@ -194,7 +207,7 @@ impl Recorder {
             self.recording.beyond_limit += 1;
             return;
         }
-        let (position, sounds) = if self.keep_samples {
+        let (position, sounds) = if self.keep == Keep::Samples {
             // A timestamp that went back is more than MAX_GAP ahead as well.
             let gap = rtp_timestamp.wrapping_sub(expected.rtp_timestamp) as usize;
             if (1..=MAX_GAP).contains(&gap) {
@@ -209,6 +222,9 @@ impl Recorder {
         if sounds {
             self.recording.last_sound_at = Some(arrival);
         }
+        if self.keep == Keep::Packets {
+            self.recording.payloads.push(Bytes::copy_from_slice(payload));
+        }
         self.recording.packets.push(ReceivedPacket {
             rtp_timestamp,
             sequence_number,
@@ -220,7 +236,7 @@ impl Recorder {
     }
 
     fn is_full(&self) -> bool {
-        if self.keep_samples {
+        if self.keep == Keep::Samples {
             self.recording.samples.len() + MAX_GAP + MAX_PACKET > MAX_RECORDED
         } else {
             self.recording.packets.len() >= MAX_MEASURED
@@ -314,7 +330,7 @@ mod tests {
     }
 
     fn record(skip: &[usize]) -> Recording {
-        let mut recorder = Recorder::new(true).unwrap();
+        let mut recorder = Recorder::new(Keep::Samples).unwrap();
         let start = Instant::now();
         for (index, payload) in packets(50).iter().enumerate() {
             if !skip.contains(&index) {
@@ -341,7 +357,8 @@ mod tests {
 
     #[test]
     fn without_samples_the_same_packets_sound_and_are_lost() {
-        let (mut whole, mut light) = (Recorder::new(true).unwrap(), Recorder::new(false).unwrap());
+        let (mut whole, mut light) =
+            (Recorder::new(Keep::Samples).unwrap(), Recorder::new(Keep::Nothing).unwrap());
         let silence = crate::clip::Clip::silence().unwrap().to_vec();
         let sound = packets(25);
         let all = std::iter::repeat_n(&silence, 30).chain(&sound);
@@ -394,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_pause_in_the_timestamps_is_silence() {
-        let mut recorder = Recorder::new(true).unwrap();
+        let mut recorder = Recorder::new(Keep::Samples).unwrap();
         let packets = packets(2);
         recorder.receive(1, 0, &packets[0], Instant::now());
         recorder.receive(2, 48_000, &packets[1], Instant::now());
@@ -406,7 +423,7 @@ mod tests {
 
     #[test]
     fn packets_behind_the_times_are_counted_and_dropped() {
-        let mut recorder = Recorder::new(true).unwrap();
+        let mut recorder = Recorder::new(Keep::Samples).unwrap();
         let packets = packets(3);
         recorder.receive(5, 9600, &packets[0], Instant::now());
         recorder.receive(4, 8640, &packets[1], Instant::now());
@@ -417,7 +434,7 @@ mod tests {
 
     #[test]
     fn what_was_overtaken_is_late_and_not_lost() {
-        let mut recorder = Recorder::new(false).unwrap();
+        let mut recorder = Recorder::new(Keep::Nothing).unwrap();
         let packets = packets(6);
         // 65534 never comes; 65535 is overtaken, and comes twice.
         for sequence in [65_532_u16, 65_533, 0, 65_535, 1, 65_535] {
@@ -432,7 +449,7 @@ mod tests {
 
     #[test]
     fn what_never_comes_or_comes_too_late_is_concealed() {
-        let mut recorder = Recorder::new(false).unwrap();
+        let mut recorder = Recorder::new(Keep::Nothing).unwrap();
         let (packets, start) = (packets(6), Instant::now());
         // 2 never comes, 3 is overtaken by a little and 4 by too much, 5 is late by itself.
         for (index, delay_ms) in [(0, 0), (1, 0), (5, 150), (3, 90), (4, 200)] {
@@ -451,7 +468,7 @@ mod tests {
                 0..20,
             ),
         ) {
-            let mut recorder = Recorder::new(true).unwrap();
+            let mut recorder = Recorder::new(Keep::Samples).unwrap();
             for (sequence, timestamp, payload) in &packets {
                 recorder.receive(*sequence, *timestamp, payload, Instant::now());
             }

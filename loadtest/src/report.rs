@@ -1,6 +1,7 @@
 //! What a run found: one outcome for every sentence that was due, the levels of load in sequence,
 //! and the verdicts. It is written as JSON and read back for comparisons.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Distribution, Summary};
@@ -99,6 +100,15 @@ pub struct Figures {
     pub wrong_words: usize,
     /// Mean chrF of the translations that have a reference, 0 to 100.
     pub chrf: Option<f64>,
+    /// Interpretations that were listened back to.
+    #[serde(default)]
+    pub listened: usize,
+    /// Words of their translations.
+    #[serde(default)]
+    pub listened_words: usize,
+    /// Words of them that were understood otherwise, or not.
+    #[serde(default)]
+    pub listened_wrong_words: usize,
 }
 
 /// One stage of the server's trace.
@@ -181,6 +191,23 @@ pub struct Outcome {
     pub translation: Option<String>,
     /// chrF of the translation, when there is a reference, 0 to 100.
     pub chrf: Option<f64>,
+    /// What a recogniser understood of what was heard, when it was listened back to.
+    #[serde(default)]
+    pub listened: Option<Listened>,
+    /// Opus packets of what was heard, when they are kept; in no file.
+    #[serde(skip)]
+    pub heard: Vec<Bytes>,
+}
+
+/// What was understood of an interpretation, held against the translation that was to be said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Listened {
+    /// What was understood.
+    pub text: String,
+    /// Words of the translation.
+    pub words: usize,
+    /// Words of them that were understood otherwise, or not.
+    pub wrong_words: usize,
 }
 
 /// Something that went wrong.
@@ -225,6 +252,7 @@ impl Figures {
             (time.count > 0).then(|| Stage { name: (*name).to_owned(), time })
         });
         let scores: Vec<f64> = outcomes.clone().filter_map(|outcome| outcome.chrf).collect();
+        let listened = outcomes.clone().filter_map(|outcome| outcome.listened.as_ref());
         let transcribed = outcomes.clone().filter(|outcome| outcome.transcript.is_some());
         Self {
             sentences: outcomes.clone().count(),
@@ -242,6 +270,9 @@ impl Figures {
             concealed: 0,
             words: transcribed.clone().map(|outcome| outcome.words).sum(),
             wrong_words: transcribed.map(|outcome| outcome.wrong_words).sum(),
+            listened: listened.clone().count(),
+            listened_words: listened.clone().map(|listened| listened.words).sum(),
+            listened_wrong_words: listened.map(|listened| listened.wrong_words).sum(),
             chrf: (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64),
         }
     }
@@ -268,6 +299,12 @@ impl Figures {
     #[must_use]
     pub fn word_error_rate(&self) -> f64 {
         share(self.wrong_words as f64, self.words as f64)
+    }
+
+    /// Word error rate of what was understood of the interpretations, against their translations.
+    #[must_use]
+    pub fn listened_error_rate(&self) -> f64 {
+        share(self.listened_wrong_words as f64, self.listened_words as f64)
     }
 }
 

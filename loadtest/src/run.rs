@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +17,7 @@ use crate::corpus::Corpus;
 use crate::detour::Detour;
 use crate::distribution::{Distribution, Summary};
 use crate::impairment::Conditions;
+use crate::listening::listen_back;
 use crate::objective::Objective;
 use crate::report::{FORMAT, Failure, Figures, Generator, Level, Outcome, Report};
 use crate::schedule::{Cast, Load, Plan, plan};
@@ -50,6 +52,8 @@ pub struct RunOptions {
     pub objective: Objective,
     /// Whether to stop at the first level that does not hold the objective.
     pub find_capacity: bool,
+    /// Whether the server's recogniser listens to what was heard, after the run.
+    pub listen_back: bool,
     /// Whether the callers' threads have real-time priority.
     pub real_time: bool,
     /// The scenario in words, for the report.
@@ -95,6 +99,8 @@ pub struct Progress {
     pub errors: usize,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// Interpretations that were listened back to, and how many are to be.
+    pub listened: Option<(usize, usize)>,
 }
 
 /// Holds a run to its end, or until `stop` resolves with the reason for it.
@@ -118,10 +124,11 @@ pub async fn run(
     let canary = Canary::start();
     let (started, cpu, origin) = (SystemTime::now(), ProcessTime::now(), Instant::now());
     let stage = Stage {
-        office,
+        office: office.clone(),
         origin,
         end: origin + plan.end(),
         timeout: options.timeout,
+        listen_back: options.listen_back,
         detour: options
             .network
             .map(|conditions| Arc::new(Detour::new(conditions, options.load.seed))),
@@ -136,7 +143,8 @@ pub async fn run(
     // The channel ends with the last session.
     drop(stage);
     let mut book = Book::new(&options, &plan, origin);
-    book.listen(telling, &canary, &mut progress, stop).await;
+    let mut stop = pin!(stop);
+    book.listen(telling, &canary, &mut progress, stop.as_mut()).await;
     let ended = Instant::now();
     let _ = stop_all.send(true);
     let goodbye = async { while tasks.join_next().await.is_some() {} };
@@ -150,6 +158,9 @@ pub async fn run(
         cores: cpu.elapsed().as_secs_f64() / origin.elapsed().as_secs_f64().max(0.001),
         real_time: options.real_time,
     };
+    if options.listen_back && book.cut_short.is_none() {
+        book.listen_back(&office, took, &canary, &mut progress, stop).await;
+    }
     Ok(book.close(started, took, generator))
 }
 
@@ -205,7 +216,7 @@ impl<'a> Book<'a> {
         progress: &mut impl FnMut(&Progress),
         stop: impl Future<Output = String>,
     ) {
-        let mut stop = std::pin::pin!(stop);
+        let mut stop = pin!(stop);
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -228,6 +239,31 @@ impl<'a> Book<'a> {
                     }
                 }
             }
+        }
+    }
+
+    /// Has what was heard written down, until `stop` resolves. Whether that works is no part of the
+    /// objective: a failure is told among the errors.
+    async fn listen_back(
+        &mut self,
+        office: &Api,
+        took: Duration,
+        canary: &Canary,
+        progress: &mut impl FnMut(&Progress),
+        stop: impl Future<Output = String>,
+    ) {
+        let shown = self.progress(canary);
+        let told = |done, count| {
+            progress(&Progress { listened: Some((done, count)), ..shown.clone() });
+        };
+        let outcome = tokio::select! {
+            outcome = listen_back(office, &mut self.outcomes, told) => outcome,
+            _ = stop => return,
+        };
+        if let Err(error) = outcome {
+            let what = format!("listening back: {error:#}");
+            let at_ms = 1000.0 * took.as_secs_f64();
+            self.errors.push(Failure { at_ms, session: 0, what });
         }
     }
 
@@ -399,6 +435,7 @@ impl<'a> Book<'a> {
             late_p99_ms: canary.lateness().quantile_ms(0.99),
             errors: self.errors.len(),
             last_error: self.errors.last().map(|failure| failure.what.clone()),
+            listened: None,
         }
     }
 

@@ -83,6 +83,10 @@ pub struct Settings {
     /// sessions that holds it, and tell that [default: 1..32].
     #[arg(long)]
     pub find_capacity: bool,
+    /// After the run, have the server write down what was heard, at most 40 interpretations, and
+    /// hold it against the translations.
+    #[arg(long)]
+    pub listen_back: bool,
     /// A bad network between the callers and the server, by a relay of our own [default: none].
     #[arg(long, value_enum)]
     pub network: Option<Preset>,
@@ -131,6 +135,8 @@ pub struct Scenario {
     pub objective: Objective,
     /// Whether to stop at the first level that does not hold it.
     pub find_capacity: bool,
+    /// Whether the server is to write down what was heard.
+    pub listen_back: bool,
 }
 
 /// A time, written `30s`, `1500ms` or `2m`.
@@ -170,6 +176,7 @@ impl Settings {
             slo: self.slo.or(other.slo),
             network: self.network.or(other.network),
             find_capacity: self.find_capacity || other.find_capacity,
+            listen_back: self.listen_back || other.listen_back,
             seed: self.seed.or(other.seed),
         }
     }
@@ -220,6 +227,7 @@ impl Scenario {
             network: settings.network,
             objective: settings.slo.unwrap_or_default(),
             find_capacity: settings.find_capacity,
+            listen_back: settings.listen_back,
         })
     }
 

@@ -17,6 +17,7 @@ use crate::caller::{Caller, JoinOptions, SpokenSpan};
 use crate::detour::Detour;
 use crate::events::EventStream;
 use crate::outcome::Said;
+use crate::recording::Keep;
 use crate::report::Outcome;
 use crate::schedule::SessionPlan;
 use crate::utterances::Ledger;
@@ -36,6 +37,8 @@ pub(crate) struct Stage {
     /// When its plan ends; sessions stay at least that long.
     pub(crate) end: Instant,
     pub(crate) timeout: Duration,
+    /// Whether what is heard is kept until the end.
+    pub(crate) listen_back: bool,
     pub(crate) detour: Option<Arc<Detour>>,
     pub(crate) told: mpsc::Sender<Told>,
     /// True once the run is to end at once.
@@ -144,7 +147,7 @@ async fn with_people(stage: &Stage, plan: &SessionPlan, room: &str) -> anyhow::R
     let events = EventStream::open(server, room, first).await.context("the events are not told")?;
     let joined = try_join_all(tokens.iter().map(|token| async {
         let options = JoinOptions {
-            keep_samples: false,
+            keep: if stage.listen_back { Keep::Packets } else { Keep::Nothing },
             detour: stage.detour.clone(),
             ..JoinOptions::new(server, room, token)
         };

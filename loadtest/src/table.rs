@@ -72,6 +72,15 @@ impl fmt::Display for Table<'_> {
             let sign = if verdict.met { "met" } else { "NOT MET" };
             writeln!(out, "{sign:<12} {} ({})", verdict.condition, verdict.measured)?;
         }
+        if total.listened > 0 {
+            writeln!(
+                out,
+                "listened     to {} interpretations: {:.1}% of the words of their translations were \
+                 understood otherwise",
+                total.listened,
+                100.0 * total.listened_error_rate()
+            )?;
+        }
         if let Some(capacity) = report.capacity {
             let sessions = if capacity == 1 { "session" } else { "sessions" };
             writeln!(out, "capacity     {capacity} {sessions} held the objective")?;

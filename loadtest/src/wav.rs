@@ -1,5 +1,7 @@
 //! WAV files in and out. Whatever is read becomes 48 kHz mono.
 
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
@@ -76,18 +78,27 @@ pub fn read_48k(path: &Path) -> Result<Vec<f32>, WavError> {
 /// [`WavError::Write`].
 pub fn write_48k(path: &Path, samples: &[f32]) -> Result<(), WavError> {
     let failed = |source| WavError::Write { path: path.to_owned(), source };
+    let file = File::create(path).map_err(|error| failed(error.into()))?;
+    write_48k_to(BufWriter::new(file), samples).map_err(failed)
+}
+
+/// Writes 48 kHz mono as 16-bit PCM into memory, or wherever.
+///
+/// # Errors
+/// What the writer says, or that it is too long for a WAV file.
+pub fn write_48k_to(sink: impl Write + Seek, samples: &[f32]) -> Result<(), hound::Error> {
     let spec = WavSpec {
         channels: 1,
         sample_rate: SAMPLE_RATE,
         bits_per_sample: 16,
         sample_format: SampleFormat::Int,
     };
-    let mut writer = WavWriter::create(path, spec).map_err(failed)?;
+    let mut writer = WavWriter::new(sink, spec)?;
     for &sample in samples {
         let scaled = (sample * 32_767.0).round().clamp(-32_768.0, 32_767.0) as i16;
-        writer.write_sample(scaled).map_err(failed)?;
+        writer.write_sample(scaled)?;
     }
-    writer.finalize().map_err(failed)
+    writer.finalize()
 }
 
 fn resample(mono: Vec<f32>, rate: u32) -> Option<Vec<f32>> {

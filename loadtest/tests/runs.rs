@@ -41,6 +41,7 @@ fn options(server: &str, sessions: &[usize], hold_s: u64) -> RunOptions {
         network: None,
         objective: "missing<1%".parse().unwrap(),
         find_capacity: false,
+        listen_back: false,
         real_time: false,
         scenario: "tones".to_owned(),
     }
@@ -170,6 +171,20 @@ async fn an_interrupted_run_reports_what_it_saw() {
     assert_eq!(report.total.missing, 0, "{:?}", report.outcomes);
     assert!(!report.outcomes.is_empty() && seen >= 8);
     assert_eq!(house.rooms_open(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_listen_back_is_named_and_the_run_stands() {
+    let (server, _house) = serve(Behaviour::Interpret).await;
+    let mut seen = None;
+    let options = RunOptions { listen_back: true, ..options(&server, &[1], 4) };
+    let look = |progress: &Progress| seen = progress.listened.or(seen);
+    let report = run(options, look, std::future::pending()).await.unwrap();
+    let [failure] = report.errors.as_slice() else { panic!("{:?}", report.errors) };
+    assert!(failure.what.starts_with("listening back: "), "{}", failure.what);
+    assert!(report.outcomes.iter().all(|outcome| !outcome.heard.is_empty()));
+    assert_eq!((report.total.listened, seen), (0, None));
+    assert!(report.is_met() && report.cut_short.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

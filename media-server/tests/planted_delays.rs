@@ -217,6 +217,7 @@ impl Server {
             network: None,
             objective: "missing<1%".parse().unwrap(),
             find_capacity: false,
+            listen_back: false,
             real_time: false,
             scenario: "planted delays".to_owned(),
         };

@@ -20,6 +20,8 @@ CLIPS = 4
 TOLERANCE_MS = 20
 # What two runs on two busy cores may differ by although nothing has changed.
 NOISE = 0.5
+# Of the words that a voice says, the recogniser may understand otherwise.
+MISHEARD = 0.35
 TIMEOUT_S = 120
 
 MET, NOT_MET, COULD_NOT_RUN = 0, 1, 3
@@ -65,7 +67,7 @@ def test_it_measures_what_an_independent_client_measures(server, drawn, corpus, 
     out = tmp_path / "report"
     slo = "lag_p50<1ms,missing<100%"
     load = ("--corpus", str(corpus), "--hold", "32s", "--think", "2s..3s", "--slo", slo)
-    ended = run(server.url, server.api_key, *load, "--out", str(out), "--json")
+    ended = run(server.url, server.api_key, *load, "--listen-back", "--out", str(out), "--json")
     assert ended.returncode == NOT_MET, ended.stderr
     report = json.loads(ended.stdout)
     outcomes = [outcome for outcome in report["outcomes"] if outcome["missing"] is None]
@@ -73,6 +75,12 @@ def test_it_measures_what_an_independent_client_measures(server, drawn, corpus, 
     assert report["generator"]["valid"]
     assert [verdict["met"] for verdict in report["verdicts"]] == [False, True]
     assert {"report.html", "report.json", "lag.hlog"} <= {path.name for path in out.iterdir()}
+
+    total = report["total"]
+    assert total["listened"] == len(outcomes)
+    misheard = total["listened_wrong_words"] / total["listened_words"]
+    print(f"listened back to {len(outcomes)}: {misheard:.0%} of the words misheard")
+    assert misheard < MISHEARD, [(each["translation"], each["listened"]) for each in outcomes]
 
     lags = asyncio.run(call.hold(server, drawn)).lags()
     # Beyond what the server told of itself, both clients saw the same.
