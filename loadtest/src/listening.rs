@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use opus::{Channels, Decoder};
 
 use crate::api::Api;
+use crate::recording::MAX_PACKET;
 use crate::report::{Listened, Outcome};
 use crate::wav;
 use crate::word_error::word_errors;
@@ -16,9 +17,6 @@ use crate::{FRAME, SAMPLE_RATE};
 /// Most interpretations of a run that are listened back to, evenly drawn: each costs the server a
 /// recognition.
 const MOST: usize = 40;
-
-/// Longest packet Opus knows: 120 ms.
-const MAX_PACKET: usize = 6 * FRAME;
 
 /// Listens back to some of what was heard; tells after each how many are done, and of how many.
 ///

@@ -26,7 +26,7 @@ const MAX_MEASURED: usize = 8 * 60 * 60 * 50;
 const MAX_AWAITED: usize = 250;
 
 /// Longest packet Opus knows: 120 ms.
-const MAX_PACKET: usize = SAMPLE_RATE as usize * 120 / 1000;
+pub(crate) const MAX_PACKET: usize = SAMPLE_RATE as usize * 120 / 1000;
 /// The decoder's guesses are worth hearing for this long; then silence.
 const MAX_CONCEALED: usize = SAMPLE_RATE as usize / 10;
 /// A longer gap in the timestamps is a new timeline, not a pause.

@@ -31,6 +31,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What sessions have told and nobody has noted yet; more makes them wait.
 const WAITING: usize = 1024;
 
+/// How long after the end of the speech an answer counts, unless something else is asked for.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
@@ -58,6 +61,27 @@ pub struct RunOptions {
     pub real_time: bool,
     /// The scenario in words, for the report.
     pub scenario: String,
+}
+
+impl RunOptions {
+    /// A run over the network as it is, without an objective; answers count for [`TIMEOUT`].
+    #[must_use]
+    pub fn new(server: &str, api_key: &str, casts: Vec<Cast>, load: Load, corpus: Corpus) -> Self {
+        Self {
+            server: server.to_owned(),
+            api_key: api_key.to_owned(),
+            casts,
+            load,
+            corpus,
+            timeout: TIMEOUT,
+            network: None,
+            objective: Objective::default(),
+            find_capacity: false,
+            listen_back: false,
+            real_time: false,
+            scenario: String::new(),
+        }
+    }
 }
 
 /// Why a run could not begin.
@@ -258,7 +282,10 @@ impl<'a> Book<'a> {
         };
         let outcome = tokio::select! {
             outcome = listen_back(office, &mut self.outcomes, told) => outcome,
-            _ = stop => return,
+            why = stop => {
+                self.cut_short = Some(why);
+                return;
+            }
         };
         if let Err(error) = outcome {
             let what = format!("listening back: {error:#}");

@@ -12,6 +12,7 @@ use signaling::wire::RoomKind;
 
 use crate::impairment::Preset;
 use crate::objective::{self, Objective};
+use crate::run::TIMEOUT;
 use crate::schedule::{Cast, Load};
 
 /// Why a scenario cannot be used.
@@ -223,7 +224,7 @@ impl Scenario {
             server: settings.server.unwrap_or_else(|| "http://127.0.0.1:8080".to_owned()),
             corpus: settings.corpus,
             sentences: settings.sentences.unwrap_or(40),
-            timeout: seconds(settings.timeout, Duration::from_secs(10)),
+            timeout: seconds(settings.timeout, TIMEOUT),
             network: settings.network,
             objective: settings.slo.unwrap_or_default(),
             find_capacity: settings.find_capacity,

@@ -25,25 +25,18 @@ fn corpus() -> Corpus {
 }
 
 fn options(server: &str, sessions: &[usize], hold_s: u64) -> RunOptions {
+    let load = Load {
+        steps: sessions.to_vec(),
+        hold: Duration::from_secs(hold_s),
+        join_every: Duration::from_millis(100),
+        think: (Duration::from_millis(900), Duration::from_millis(1400)),
+        seed: 3,
+    };
+    let casts = vec![Cast::call("en", "es")];
     RunOptions {
-        server: server.to_owned(),
-        api_key: API_KEY.to_owned(),
-        casts: vec![Cast::call("en", "es")],
-        load: Load {
-            steps: sessions.to_vec(),
-            hold: Duration::from_secs(hold_s),
-            join_every: Duration::from_millis(100),
-            think: (Duration::from_millis(900), Duration::from_millis(1400)),
-            seed: 3,
-        },
-        corpus: corpus(),
         timeout: Duration::from_secs(4),
-        network: None,
         objective: "missing<1%".parse().unwrap(),
-        find_capacity: false,
-        listen_back: false,
-        real_time: false,
-        scenario: "tones".to_owned(),
+        ..RunOptions::new(server, API_KEY, casts, load, corpus())
     }
 }
 

@@ -88,7 +88,7 @@ impl Planted {
 }
 
 impl Recogniser for Planted {
-    fn recognise(
+    fn transcribe(
         &self,
         _: &[f32],
         options: &TranscribeOptions,
@@ -201,26 +201,15 @@ impl Server {
 
     /// Short sentences of all calls, for so long.
     async fn measure(&self, seconds: u64) -> Report {
-        let options = RunOptions {
-            server: self.url.clone(),
-            api_key: API_KEY.to_owned(),
-            casts: vec![Cast::call("en", "es")],
-            load: Load {
-                steps: vec![SESSIONS],
-                hold: Duration::from_secs(seconds),
-                join_every: Duration::from_millis(100),
-                think: (Duration::from_millis(1_000), Duration::from_millis(1_500)),
-                seed: 3,
-            },
-            corpus: corpus(),
-            timeout: Duration::from_secs(6),
-            network: None,
-            objective: "missing<1%".parse().unwrap(),
-            find_capacity: false,
-            listen_back: false,
-            real_time: false,
-            scenario: "planted delays".to_owned(),
+        let load = Load {
+            steps: vec![SESSIONS],
+            hold: Duration::from_secs(seconds),
+            join_every: Duration::from_millis(100),
+            think: (Duration::from_millis(1_000), Duration::from_millis(1_500)),
+            seed: 3,
         };
+        let casts = vec![Cast::call("en", "es")];
+        let options = RunOptions::new(&self.url, API_KEY, casts, load, corpus());
         let report = run(options, |_: &Progress| {}, std::future::pending()).await.unwrap();
         assert!(report.errors.is_empty(), "{:?}", report.errors);
         let missing = report.outcomes.iter().find_map(|outcome| outcome.missing.as_deref());

@@ -61,7 +61,7 @@ pub trait Recogniser: Send + Sync {
     ///
     /// # Errors
     /// See [`WhisperError`].
-    fn recognise(
+    fn transcribe(
         &self,
         samples_16k: &[f32],
         options: &TranscribeOptions,
@@ -70,13 +70,13 @@ pub trait Recogniser: Send + Sync {
 }
 
 impl Recogniser for Whisper {
-    fn recognise(
+    fn transcribe(
         &self,
         samples_16k: &[f32],
         options: &TranscribeOptions,
         cancel: &CancelToken,
     ) -> Result<Transcript, WhisperError> {
-        self.transcribe(samples_16k, options, cancel)
+        Self::transcribe(self, samples_16k, options, cancel)
     }
 }
 

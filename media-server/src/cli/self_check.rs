@@ -175,7 +175,7 @@ fn transcribe_back(
     let mut words = String::new();
     for segment in segments {
         let transcript =
-            models.recogniser.recognise(&segment.samples_16k, &options, &CancelToken::new())?;
+            models.recogniser.transcribe(&segment.samples_16k, &options, &CancelToken::new())?;
         words.push_str(&transcript.text);
         words.push(' ');
     }

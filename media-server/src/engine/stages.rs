@@ -167,7 +167,7 @@ impl Stages {
             window: Window::Short,
             ..TranscribeOptions::default()
         };
-        let outcome = self.models.recogniser.recognise(samples_16k, &options, cancel);
+        let outcome = self.models.recogniser.transcribe(samples_16k, &options, cancel);
         Recognition { outcome, began, finished: Instant::now() }
     }
 

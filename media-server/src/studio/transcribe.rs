@@ -88,7 +88,7 @@ impl Page<'_> {
         if self.job.temperature > 0.0 {
             options.temperatures = vec![self.job.temperature];
         }
-        let heard = self.models.recogniser.recognise(&segment.samples_16k, &options, self.cancel);
+        let heard = self.models.recogniser.transcribe(&segment.samples_16k, &options, self.cancel);
         let heard = heard.map_err(unheard)?;
         if !heard.text.contains(char::is_alphanumeric) {
             return Ok(());
