@@ -81,27 +81,30 @@ impl Said<'_> {
         }
         let utterances = self.utterances(ledger);
         let is_late = now.saturating_duration_since(self.ended()) > self.timeout;
-        if !is_late {
-            let is_over = !utterances.is_empty()
-                && utterances.iter().all(|utterance| utterance.is_over_for(self.listener));
-            let moved = heard.last_sound_at.into_iter().chain(ledger.last_at());
-            let moved = moved.chain([self.span.last_packet_at]).max().unwrap_or(now);
-            // What is said next interrupts the quiet, and ends the wait as well.
-            let is_next = self.next_due.is_some_and(|next| now > next + SETTLE);
-            let is_quiet = now.saturating_duration_since(moved) > SETTLE;
-            if !is_over || !(is_quiet || is_next) {
-                return None;
-            }
-        }
         let spoken: Vec<u32> = utterances
             .iter()
             .filter_map(|utterance| utterance.spoken.get(self.listener))
             .map(|spoken| spoken.rtp_timestamp)
             .collect();
-        let span = spoken.first().map_or(0..0, |&first| {
-            heard.span_between(first, self.next_spoken(ledger, &utterances, first))
-        });
+        let next = spoken.first().and_then(|&first| self.next_spoken(ledger, &utterances, first));
+        let span = spoken.first().map_or(0..0, |&first| heard.span_between(first, next));
         let sounding = &heard.packets[span.clone()];
+        if !is_late {
+            let is_over = !utterances.is_empty()
+                && utterances.iter().all(|utterance| utterance.is_over_for(self.listener));
+            let moved = heard.last_sound_at.into_iter().chain(ledger.last_at());
+            let moved = moved.chain([self.span.last_packet_at]).max().unwrap_or(now);
+            let is_quiet = now.saturating_duration_since(moved) > SETTLE;
+            // What is said next interrupts the quiet: then the interpretation itself has to be over.
+            let is_next = self.next_due.is_some_and(|next| now > next + SETTLE);
+            let last = sounding.iter().rev().find(|packet| packet.sounds).or(sounding.first());
+            let is_said = spoken.is_empty()
+                || next.is_some()
+                || last.is_some_and(|last| now > last.arrival + SETTLE);
+            if !is_over || !(is_quiet || is_next && is_said) {
+                return None;
+            }
+        }
         let arrivals: Vec<Option<Instant>> =
             spoken.iter().map(|&rtp| heard.arrival_from(rtp)).collect();
         let missing = self.missing(&utterances, &arrivals, sounding);
@@ -446,6 +449,29 @@ mod tests {
         let outcome = scene.judge(5200).unwrap();
         assert_eq!(outcome.missing.as_deref(), Some("dropped (overloaded: no room)"));
         assert_eq!(outcome.lag_ms, 5000.0);
+    }
+
+    #[test]
+    fn the_next_sentence_does_not_cut_an_interpretation_short() {
+        let mut scene = scene();
+        scene.understood();
+        scene.spoken();
+        let judge = |scene: &Scene, at_ms: u64| {
+            let now = scene.start + MS(at_ms);
+            let mut heard = scene.heard.clone();
+            heard.packets.retain(|packet| packet.arrival <= now);
+            let last = heard.packets.iter().rev().find(|packet| packet.sounds);
+            heard.last_sound_at = last.map(|packet| packet.arrival);
+            let said = Said { next_due: Some(scene.start + MS(1000)), ..scene.said() };
+            said.judge(&scene.ledger, &heard, now)
+        };
+        // It is announced; has been heard for a moment; is in its middle; is just over.
+        for at_ms in [2590, 2610, 3200, 4900] {
+            assert_eq!(judge(&scene, at_ms), None, "{at_ms}");
+        }
+        let outcome = judge(&scene, 5200).unwrap();
+        assert_eq!(outcome.missing, None);
+        assert!((outcome.finish_ms - 2100.0).abs() < 0.1, "{outcome:?}");
     }
 
     #[test]

@@ -467,12 +467,20 @@ impl<'a> Book<'a> {
     }
 
     fn close(mut self, started: SystemTime, took: Duration, generator: Generator) -> Report {
-        for level in self.complete..self.plan.levels.len() {
-            self.fill(level, took);
+        if self.capacity.is_some() && self.cut_short.is_none() {
+            // The search was over when the next level had just begun: that one was never held.
+            let complete = self.complete;
+            self.outcomes.retain(|outcome| outcome.level < complete);
+            self.joins.retain(|(level, _)| *level < complete);
+            self.packets.truncate(complete);
+        } else {
+            for level in self.complete..self.plan.levels.len() {
+                self.fill(level, took);
+            }
         }
         self.outcomes.sort_by(|one, other| one.due_ms.total_cmp(&other.due_ms));
         let levels = self.plan.levels.iter().enumerate();
-        let begun = levels.take_while(|(_, level)| level.begin < took);
+        let begun = levels.take(self.packets.len()).take_while(|(_, level)| level.begin < took);
         let levels = begun.map(|(index, level)| {
             let figures = self.figures(Some(index));
             let joins = self.joins.iter().filter(|(level, _)| *level == index);
