@@ -75,8 +75,9 @@ impl Pipeline {
         input.write_all(request).map_err(PipelineError::Broken)?;
         input.flush().map_err(PipelineError::Broken)?;
         match self.answers.recv_timeout(PATIENCE) {
-            // Programs after one that died finish with an empty answer: it is not to be believed.
-            Ok(answer) if self.is_whole() => Ok(answer),
+            // Programs after one that died finish with an empty answer, and may do so before the
+            // dead one can be waited for. A request is never empty, so neither is its answer.
+            Ok(answer) if !answer.is_empty() && self.is_whole() => Ok(answer),
             Err(RecvTimeoutError::Timeout) => Err(PipelineError::Stuck),
             Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(PipelineError::Ended),
         }
@@ -263,6 +264,12 @@ mod tests {
         let pool = Pool::new(vec![stage("true", &[])], 1);
         assert!(pool.ask(b"one\0").is_err());
         assert!(pool.ask(b"one\0").is_err(), "the lease came back");
+    }
+
+    #[test]
+    fn an_empty_answer_is_not_believed() {
+        let pool = Pool::new(vec![stage("stdbuf", &["-o0", "tr", "-d", "a-z"])], 1);
+        assert!(matches!(pool.ask(b"one\0"), Err(PipelineError::Ended)));
     }
 
     #[test]
