@@ -5,6 +5,7 @@
 //! [`translate`] carries it into another language and [`voice`] speaks it. [`store`] is where the
 //! weights come from: fetched once, checked by SHA-256, and used offline from then on.
 
+pub mod batch;
 pub mod cancel;
 pub mod language;
 pub mod store;

@@ -1,0 +1,105 @@
+//! Continuous batching: the requests of all sessions step through one decoder together.
+//!
+//! A decoder has a fixed number of *slots*, each with storage of its own that is used again and
+//! again. A [`Sequence`] enters a free slot, takes part in every step with one token (with a piece
+//! of its prompt at first), and leaves when it is done; another one takes its place without waiting
+//! for the rest (Yu et al., "Orca: A Distributed Serving System for Transformer-Based Generative
+//! Models", 2022). Which sequence enters next is a matter of [`Urgency`]. A cancelled one leaves at
+//! the next step.
+//!
+//! [`Batch`] is the state machine, without a thread or a clock; [`Batcher`] runs it on a thread with
+//! a queue before it. What the decoder runs on is its own affair: the same batcher drives a
+//! processor and a graphics card.
+
+mod batcher;
+mod queue;
+mod schedule;
+mod stats;
+#[cfg(test)]
+mod testing;
+mod urgency;
+
+pub use batcher::{BatchConfig, Batcher};
+pub use queue::{Full, PriorityQueue, Waited};
+pub use schedule::{Batch, Finished, Request, Stepped};
+pub use stats::BatchStats;
+pub use urgency::{Class, Urgency};
+
+/// What a decoder is asked to read in one step: tokens of one slot, after those that it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    /// Which slot.
+    pub slot: usize,
+    /// One token of a sequence under way, or a piece of a prompt.
+    pub tokens: &'a [u32],
+    /// Whether the scores of the token that follows are wanted: not before the end of a prompt.
+    pub scored: bool,
+}
+
+/// A decoder with a fixed number of slots.
+pub trait SlotDecoder {
+    /// What it decodes.
+    type Sequence: Sequence;
+
+    /// How many sequences it holds at a time.
+    fn slots(&self) -> usize;
+
+    /// Makes a slot ready for a sequence; what it held is forgotten.
+    ///
+    /// # Errors
+    /// The sequence does not fit a slot.
+    fn enter(&mut self, slot: usize, sequence: &Self::Sequence) -> candle_core::Result<()>;
+
+    /// Reads all spans, each of another slot. Returns as many rows of scores, one score per token of
+    /// the vocabulary; a row that was not asked for is empty.
+    ///
+    /// # Errors
+    /// The device fails. What the slots hold is then unknown.
+    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Vec<f32>>>;
+
+    /// Forgets what a slot holds after its first `length` tokens.
+    fn truncate(&mut self, slot: usize, length: usize);
+}
+
+/// One request's way through a decoder: decides on the tokens.
+pub trait Sequence {
+    /// All tokens that a slot has to hold before the next choice: the prompt, and whatever was chosen
+    /// since. Asked when the sequence enters, also for the second time after a decoder was lost.
+    fn tokens(&self) -> Vec<u32>;
+
+    /// Chooses, given the scores of the token that follows.
+    fn choose(&mut self, scores: &mut [f32]) -> Choice;
+}
+
+/// What a sequence wants next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// These tokens are read, at least one.
+    Read(Vec<u32>),
+    /// All but the first `keep` tokens are forgotten, then these are read, at least one.
+    Again {
+        /// Tokens that stay.
+        keep: usize,
+        /// Tokens to read after them.
+        read: Vec<u32>,
+    },
+    /// Nothing: it is complete.
+    Done,
+}
+
+/// Why a sequence was not decoded to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// It was cancelled, or was a speculation that waited beyond its deadline.
+    #[error("cancelled")]
+    Cancelled,
+    /// Too many wait already: try again later.
+    #[error("the queue of the decoder is full")]
+    Full,
+    /// The decoder failed, twice where a second try could help.
+    #[error("the decoder failed: {0}")]
+    Failed(String),
+    /// The batcher has ended.
+    #[error("the decoder has ended")]
+    Ended,
+}

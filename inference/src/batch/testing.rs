@@ -1,0 +1,107 @@
+//! A decoder that adds up what it reads, and a sequence that reads on for a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Choice, Sequence, SlotDecoder, Span};
+
+/// Tokens of the test vocabulary.
+pub const VOCABULARY: u32 = 1000;
+
+/// What goes wrong with a [`Counting`] decoder.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    /// A token that makes it panic.
+    pub poison: Option<u32>,
+    pub lose: Arc<AtomicBool>,
+}
+
+impl Trouble {
+    /// The next step fails as a device does that went away.
+    pub fn lose_next(&self) {
+        self.lose.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The likeliest token after some is their sum, so that nothing but a slot's own tokens, all of them
+/// and each once, gives the right one.
+#[derive(Debug)]
+pub struct Counting {
+    slots: Vec<Vec<u32>>,
+    trouble: Trouble,
+}
+
+impl Counting {
+    pub fn new(slots: usize, trouble: Trouble) -> Self {
+        Self { slots: vec![Vec::new(); slots], trouble }
+    }
+}
+
+impl SlotDecoder for Counting {
+    type Sequence = Until;
+
+    fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn enter(&mut self, slot: usize, _: &Until) -> candle_core::Result<()> {
+        self.slots[slot].clear();
+        Ok(())
+    }
+
+    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Vec<f32>>> {
+        if self.trouble.lose.swap(false, Ordering::Relaxed) {
+            candle_core::bail!("the device went away");
+        }
+        let rows = spans.iter().map(|span| {
+            assert!(!span.tokens.iter().any(|token| Some(*token) == self.trouble.poison), "poison");
+            let held = &mut self.slots[span.slot];
+            held.extend_from_slice(span.tokens);
+            if !span.scored {
+                return Vec::new();
+            }
+            let mut scores = vec![0.0; VOCABULARY as usize];
+            scores[(held.iter().sum::<u32>() % VOCABULARY) as usize] = 1.0;
+            scores
+        });
+        Ok(rows.collect())
+    }
+
+    fn truncate(&mut self, slot: usize, length: usize) {
+        self.slots[slot].truncate(length);
+    }
+}
+
+/// Chooses the likeliest token a number of times.
+#[derive(Debug)]
+pub struct Until {
+    pub prompt: Vec<u32>,
+    pub chosen: Vec<u32>,
+    pub limit: usize,
+    /// After this many choices it goes back to its prompt, once.
+    pub again_after: Option<usize>,
+    pub first: Option<u32>,
+}
+
+impl Until {
+    pub fn new(prompt: &[u32], limit: usize) -> Self {
+        Self { prompt: prompt.to_vec(), chosen: Vec::new(), limit, again_after: None, first: None }
+    }
+}
+
+impl Sequence for Until {
+    fn tokens(&self) -> Vec<u32> {
+        [self.prompt.as_slice(), &self.chosen].concat()
+    }
+
+    fn choose(&mut self, scores: &mut [f32]) -> Choice {
+        let likeliest = scores.iter().position(|score| *score > 0.5).expect("one is likely") as u32;
+        let first = *self.first.get_or_insert(likeliest);
+        self.chosen.push(likeliest);
+        if self.again_after.take_if(|after| *after == self.chosen.len()).is_some() {
+            self.chosen = vec![first];
+            return Choice::Again { keep: self.prompt.len(), read: vec![first] };
+        }
+        if self.chosen.len() == self.limit { Choice::Done } else { Choice::Read(vec![likeliest]) }
+    }
+}
