@@ -6,10 +6,10 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
 
+use inference::Language;
 use inference::translate::apertium::{Apertium, ApertiumConfig};
 use inference::translate::language_model::{LanguageModel, LanguageModelConfig};
 use inference::translate::{Ladder, LadderConfig, TranslateRequest, Translator};
-use inference::{CancelToken, Language};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,7 +19,7 @@ fn main() -> anyhow::Result<()> {
     let (from, to): (Language, Language) = (from.parse()?, to.parse()?);
     let ladder = ladder(gguf.first().map(String::as_str), from, to)?;
     for line in std::io::stdin().lock().lines() {
-        let request = TranslateRequest { text: line?, from, to, cancel: CancelToken::new() };
+        let request = TranslateRequest::new(line?, from, to);
         let began = Instant::now();
         let mut first = None;
         let outcome = ladder.translate(&request, &mut |_| {

@@ -4,9 +4,9 @@ mod translate_support;
 
 use std::process::Command;
 
+use inference::Language;
 use inference::translate::apertium::{Apertium, ApertiumConfig};
 use inference::translate::{TranslateError, TranslateRequest, Translator};
-use inference::{CancelToken, Language};
 use translate_support::{SENTENCES, chrf};
 
 const EN: Language = Language::EN;
@@ -20,7 +20,7 @@ fn apertium() -> Apertium {
 }
 
 fn translate(apertium: &Apertium, text: &str, from: Language, to: Language) -> String {
-    let request = TranslateRequest { text: text.to_owned(), from, to, cancel: CancelToken::new() };
+    let request = TranslateRequest::new(text, from, to);
     let mut streamed = String::new();
     let translation =
         apertium.translate(&request, &mut |piece| streamed.push_str(piece)).expect("a translation");
@@ -53,12 +53,7 @@ fn text_that_looks_like_the_stream_format_does_not_break_it() {
     let apertium = apertium();
     for text in ["a [b] ^c/d$ <e> @f {g} \\", "one\0two", "][", "\n\n[\n]", "^$", ".[]", "😀 ¿?"]
     {
-        let request = TranslateRequest {
-            text: text.to_owned(),
-            from: EN,
-            to: ES,
-            cancel: CancelToken::new(),
-        };
+        let request = TranslateRequest::new(text, EN, ES);
         // Some of these hold no word, and may come back empty; none may shift the next answer.
         let _ = apertium.translate(&request, &mut |_| {});
         assert_eq!(translate(&apertium, "The house.", EN, ES), "La casa.", "after {text:?}");
@@ -97,12 +92,7 @@ fn requests_from_many_threads_get_their_own_answers() {
 fn a_pair_that_is_not_installed_is_unsupported() {
     let apertium = apertium();
     let japanese: Language = "ja".parse().expect("a known code");
-    let request = TranslateRequest {
-        text: "Hello.".to_owned(),
-        from: EN,
-        to: japanese,
-        cancel: CancelToken::new(),
-    };
+    let request = TranslateRequest::new("Hello.", EN, japanese);
     assert!(!apertium.supports(EN, japanese));
     let outcome = apertium.translate(&request, &mut |_| {});
     assert!(matches!(outcome, Err(TranslateError::UnsupportedPair { .. })));

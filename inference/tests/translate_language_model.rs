@@ -6,11 +6,11 @@ mod translate_support;
 use std::io::Read;
 use std::path::PathBuf;
 
+use inference::Language;
 use inference::translate::language_model::{
     KvCache, LanguageModel, LanguageModelConfig, LoadError,
 };
 use inference::translate::{TranslateError, TranslateRequest, Translator};
-use inference::{CancelToken, Language};
 use translate_support::{SENTENCES, chrf};
 
 const EN: Language = Language::EN;
@@ -41,7 +41,7 @@ fn model() -> LanguageModel {
 }
 
 fn request(text: &str, from: Language, to: Language) -> TranslateRequest {
-    TranslateRequest { text: text.to_owned(), from, to, cancel: CancelToken::new() }
+    TranslateRequest::new(text, from, to)
 }
 
 fn translate(model: &LanguageModel, text: &str, from: Language, to: Language) -> String {
@@ -132,6 +132,31 @@ fn assert_close(left: &[f32], right: &[f32]) {
     let cosine = dot(left, right) / (dot(left, left) * dot(right, right)).sqrt();
     let ratio = (dot(left, left) / dot(right, right)).sqrt();
     assert!(cosine > 0.999 && (ratio - 1.0).abs() < 0.01, "cosine {cosine}, ratio {ratio}");
+}
+
+/// Four sentences in two directions, at once and one by one. Which rows share a product changes
+/// nothing but rounding, so at most one of the four may differ, in a near tie.
+#[test]
+fn sentences_translated_together_come_out_as_they_do_alone() {
+    let model = model();
+    let said = [
+        ("Where is the nearest train station?", EN, ES),
+        ("¿Cuánto cuesta esto, y aceptan tarjetas de crédito?", ES, EN),
+        ("The meeting has been moved to Thursday afternoon.", EN, ES),
+        ("Good morning, everybody.", EN, ES),
+    ];
+    let alone = said.map(|(text, from, to)| translate(&model, text, from, to));
+    let before = model.stats();
+    let together = std::thread::scope(|scope| {
+        let model = &model;
+        said.map(|(text, from, to)| scope.spawn(move || translate(model, text, from, to)))
+            .map(|translated| translated.join().expect("no panic"))
+    });
+    let same = alone.iter().zip(&together).filter(|(alone, together)| alone == together).count();
+    assert!(same >= 3, "{alone:#?}\n{together:#?}");
+    let after = model.stats();
+    assert!(after.sizes.len() >= 3, "they shared no step: {:?}", after.sizes);
+    assert!(after.steps() - before.steps() < before.steps(), "together takes fewer steps");
 }
 
 #[test]

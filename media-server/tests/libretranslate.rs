@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use inference::Language;
 use inference::store::Store;
 use inference::translate::apertium::{self, Apertium, ApertiumConfig};
 use inference::translate::libretranslate::{self, LibreTranslate, LibreTranslateConfig, NoAddress};
@@ -18,7 +19,6 @@ use inference::translate::{
 use inference::vad::Vad;
 use inference::voice::{Espeak, Voice, VoiceSet};
 use inference::whisper::{Precision, Whisper};
-use inference::{CancelToken, Language};
 use media_server::engine::Models;
 use media_server::segmenter::SegmenterConfig;
 use media_server::studio::{House, StudioConfig};
@@ -39,7 +39,7 @@ fn ladder(translators: &[Arc<dyn Translator>]) -> Ladder {
 }
 
 fn request(text: &str) -> TranslateRequest {
-    TranslateRequest { text: text.to_owned(), from: EN, to: ES, cancel: CancelToken::new() }
+    TranslateRequest::new(text, EN, ES)
 }
 
 fn translate(translator: &dyn Translator, text: &str) -> Result<Translation, TranslateError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::schedule::Stepped;
@@ -33,6 +33,20 @@ impl Default for BatchConfig {
     /// Room for 64, no waiting, pieces of 32 tokens.
     fn default() -> Self {
         Self { queue: 64, gather: Duration::ZERO, prompt_piece: PROMPT_PIECE }
+    }
+}
+
+/// A sequence on its way.
+#[derive(Debug)]
+pub struct Pending<S>(Receiver<Result<S, BatchError>>);
+
+impl<S> Pending<S> {
+    /// Waits until it is complete.
+    ///
+    /// # Errors
+    /// See [`BatchError`].
+    pub fn wait(self) -> Result<S, BatchError> {
+        self.0.recv().unwrap_or(Err(BatchError::Ended))
     }
 }
 
@@ -79,10 +93,23 @@ impl<S: super::Sequence + Send + 'static> Batcher<S> {
         urgency: Urgency,
         cancel: &CancelToken,
     ) -> Result<S, BatchError> {
+        self.submit(sequence, urgency, cancel)?.wait()
+    }
+
+    /// As [`decode`](Self::decode) without waiting.
+    ///
+    /// # Errors
+    /// [`BatchError::Full`].
+    pub fn submit(
+        &self,
+        sequence: S,
+        urgency: Urgency,
+        cancel: &CancelToken,
+    ) -> Result<Pending<S>, BatchError> {
         let (reply, answer) = bounded(1);
         let entry = (Request { sequence, cancel: cancel.clone() }, reply);
         self.shared.queue.try_push(urgency, entry).map_err(|_| BatchError::Full)?;
-        answer.recv().unwrap_or(Err(BatchError::Ended))
+        Ok(Pending(answer))
     }
 
     /// What it has done so far.

@@ -19,7 +19,7 @@ mod stats;
 mod testing;
 mod urgency;
 
-pub use batcher::{BatchConfig, Batcher};
+pub use batcher::{BatchConfig, Batcher, Pending};
 pub use queue::{Full, PriorityQueue, Waited};
 pub use schedule::{Batch, Finished, Request, Stepped};
 pub use stats::BatchStats;
@@ -59,6 +59,11 @@ pub trait SlotDecoder {
 
     /// Forgets what a slot holds after its first `length` tokens.
     fn truncate(&mut self, slot: usize, length: usize);
+
+    /// A sequence is complete and leaves its slot: what it wants to keep of it is taken now.
+    fn leave(&mut self, slot: usize, sequence: &mut Self::Sequence) {
+        let _ = (slot, sequence);
+    }
 }
 
 /// One request's way through a decoder: decides on the tokens.

@@ -193,9 +193,19 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
                 self.decoder.truncate(slot, keep);
             }
             choice => {
-                let Some(row) = self.rows[slot].take() else { return };
-                let outcome = choice.map(|_| row.request.sequence);
-                stepped.finished.push(Finished { tag: row.tag, outcome });
+                let Some(Row { request: Request { mut sequence, .. }, tag, .. }) =
+                    self.rows[slot].take()
+                else {
+                    return;
+                };
+                let decoder = &mut self.decoder;
+                let outcome = choice.and_then(|_| {
+                    guarded(|| {
+                        decoder.leave(slot, &mut sequence);
+                        Ok(sequence)
+                    })
+                });
+                stepped.finished.push(Finished { tag, outcome });
             }
         }
     }
@@ -244,6 +254,8 @@ mod tests {
     use super::super::testing::{Counting, Trouble, Until};
     use super::*;
 
+    /// The tag of a sequence and what it had chosen when it left.
+    type Left = (u32, Result<Vec<u32>, BatchError>);
     type TestBatch = Batch<Counting, u32, Box<dyn FnMut() -> Counting>>;
 
     fn batch(slots: usize, trouble: &Trouble) -> TestBatch {
@@ -256,7 +268,7 @@ mod tests {
     }
 
     /// Steps until nobody is left; returns who left with which tokens, and the number of steps.
-    fn drain(batch: &mut TestBatch) -> (Vec<(u32, Result<Vec<u32>, BatchError>)>, usize) {
+    fn drain(batch: &mut TestBatch) -> (Vec<Left>, usize) {
         let (mut left, mut steps) = (Vec::new(), 0);
         while batch.active() > 0 {
             assert!(steps < 1000, "it never ends");

@@ -207,7 +207,6 @@ impl Translator for Ladder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CancelToken;
 
     /// Releases some text, then succeeds or fails as told.
     struct Fake {
@@ -268,7 +267,7 @@ mod tests {
     }
 
     fn request(text: &str, (from, to): (Language, Language)) -> TranslateRequest {
-        TranslateRequest { text: text.to_owned(), from, to, cancel: CancelToken::new() }
+        TranslateRequest::new(text, from, to)
     }
 
     #[test]

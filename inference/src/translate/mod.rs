@@ -11,6 +11,7 @@ pub mod libretranslate;
 pub mod mend;
 pub mod sentences;
 
+use crate::batch::Urgency;
 use crate::{CancelToken, Language};
 
 pub use ladder::{Direction, Ladder, LadderConfig, LadderError, PASS_THROUGH};
@@ -26,6 +27,16 @@ pub struct TranslateRequest {
     pub to: Language,
     /// Stops the translation between two tokens.
     pub cancel: CancelToken,
+    /// Its place among the requests that wait for the same translator.
+    pub urgency: Urgency,
+}
+
+impl TranslateRequest {
+    /// A request that nobody cancels and that has no deadline.
+    pub fn new(text: impl Into<String>, from: Language, to: Language) -> Self {
+        let (cancel, urgency) = (CancelToken::new(), Urgency::default());
+        Self { text: text.into(), from, to, cancel, urgency }
+    }
 }
 
 /// A finished translation.

@@ -219,10 +219,8 @@ impl Stages {
     fn translate(&self, job: &TranslateJob, next: &Sender<SpeakJob>) {
         let task = &job.task;
         let request = TranslateRequest {
-            text: job.text.clone(),
-            from: job.from,
-            to: task.language,
             cancel: task.cancel.clone(),
+            ..TranslateRequest::new(job.text.as_str(), job.from, task.language)
         };
         let mut splitter = ClauseSplitter::new(task.language);
         let mut so_far = String::new();

@@ -25,8 +25,10 @@ pub(super) fn translate(
             match piece {
                 Piece::Between(space) => whole.push_str(space),
                 Piece::Sentence(sentence) => {
-                    let (text, cancel) = (sentence.to_owned(), cancel.clone());
-                    let request = TranslateRequest { text, from, to, cancel };
+                    let request = TranslateRequest {
+                        cancel: cancel.clone(),
+                        ..TranslateRequest::new(sentence, from, to)
+                    };
                     let translation = ladder.translate_from(tier, &request, &mut |_| {})?;
                     whole.push_str(&manners::follow(sentence, &translation.text));
                 }

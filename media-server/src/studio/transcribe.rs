@@ -118,10 +118,8 @@ impl Page<'_> {
             return Ok(heard.text.clone());
         };
         let request = TranslateRequest {
-            text: heard.text.clone(),
-            from: heard.language,
-            to,
             cancel: self.cancel.clone(),
+            ..TranslateRequest::new(heard.text.as_str(), heard.language, to)
         };
         let translation = self.models.translator.translate(&request, &mut |_| {});
         Ok(translation.map_err(text::refusal)?.text)

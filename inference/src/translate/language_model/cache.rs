@@ -27,6 +27,11 @@ impl KvSegment {
         Self { layers, positions: 0, width }
     }
 
+    /// Positions held.
+    pub(super) fn positions(&self) -> usize {
+        self.positions
+    }
+
     /// Keys and values of one layer.
     pub(super) fn layer(&self, layer: usize) -> (&[f32], &[f32]) {
         (&self.layers[layer].keys, &self.layers[layer].values)
@@ -62,6 +67,12 @@ impl KvCache {
         Self { prefix: Some(prefix), own }
     }
 
+    /// Forgets everything and continues after `prefix`; the room that it had stays reserved.
+    pub(super) fn restart(&mut self, prefix: Option<Arc<KvSegment>>) {
+        self.own.truncate(0);
+        self.prefix = prefix;
+    }
+
     /// Positions read so far, the prefix included.
     pub fn len(&self) -> usize {
         self.prefix_len() + self.own.positions
@@ -72,7 +83,7 @@ impl KvCache {
         self.len() == 0
     }
 
-    fn prefix_len(&self) -> usize {
+    pub(super) fn prefix_len(&self) -> usize {
         self.prefix.as_ref().map_or(0, |prefix| prefix.positions)
     }
 
@@ -179,6 +190,16 @@ mod tests {
         cache.append(0, &[7.0; 4], &[7.0; 4]);
         cache.roll_back();
         assert_eq!(cache.parts(0).map(|part| part.keys.len()).sum::<usize>(), 8);
+    }
+
+    #[test]
+    fn a_restarted_cache_keeps_its_room_and_nothing_else() {
+        let mut cache = filled(5);
+        let room = cache.own.layers[0].keys.capacity();
+        cache.restart(Some(filled(3).freeze()));
+        assert_eq!(cache.len(), 3);
+        assert_eq!(cache.parts(1).map(|part| part.keys.len()).sum::<usize>(), 12);
+        assert_eq!(cache.own.layers[0].keys.capacity(), room);
     }
 
     #[test]

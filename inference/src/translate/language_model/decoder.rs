@@ -84,6 +84,15 @@ struct Block {
     down: Linear,
 }
 
+/// Tokens of one request and the cache that they go on from.
+#[derive(Debug)]
+pub struct CachedSpan<'a> {
+    /// At least one token.
+    pub tokens: &'a [u32],
+    /// What the request has read before.
+    pub cache: &'a mut KvCache,
+}
+
 /// A loaded model.
 #[derive(Debug)]
 pub struct Decoder {
@@ -173,18 +182,32 @@ impl Decoder {
     /// # Errors
     /// More positions than [`DecoderConfig::max_context`], or a token outside the vocabulary.
     pub fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Vec<f32>> {
-        let start = cache.len();
-        if tokens.is_empty() || start + tokens.len() > self.config.max_context {
-            candle_core::bail!(
-                "{} tokens after {start} do not fit a context of {}",
-                tokens.len(),
-                self.config.max_context
-            );
+        self.forward_batch(&mut [CachedSpan { tokens, cache }])
+    }
+
+    /// As [`forward`](Self::forward) for several requests at once: every weight is read once for all
+    /// of them, and each attends to its own cache. Returns the hidden states of all tokens, one span
+    /// after the other.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); all caches are then as they were.
+    pub fn forward_batch(&self, spans: &mut [CachedSpan<'_>]) -> Result<Vec<f32>> {
+        for span in spans.iter() {
+            let start = span.cache.len();
+            if span.tokens.is_empty() || start + span.tokens.len() > self.config.max_context {
+                candle_core::bail!(
+                    "{} tokens after {start} do not fit a context of {}",
+                    span.tokens.len(),
+                    self.config.max_context
+                );
+            }
         }
-        let result = self.run_blocks(tokens, cache);
-        match result {
-            Ok(_) => cache.advance(tokens.len()),
-            Err(_) => cache.roll_back(),
+        let result = self.run_blocks(spans);
+        for span in spans {
+            match result {
+                Ok(_) => span.cache.advance(span.tokens.len()),
+                Err(_) => span.cache.roll_back(),
+            }
         }
         result
     }
@@ -200,22 +223,23 @@ impl Decoder {
         }
     }
 
-    /// Scores of all tokens after a hidden state.
+    /// Scores of all tokens after each of some hidden states, `[state][token]`.
     ///
     /// # Errors
-    /// The hidden state has another width than the model.
+    /// The hidden states have another width than the model.
     pub fn logits(&self, hidden: &[f32]) -> Result<Vec<f32>> {
         self.head.forward(self.workers.as_ref(), hidden)
     }
 
-    fn run_blocks(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Vec<f32>> {
+    fn run_blocks(&self, spans: &mut [CachedSpan<'_>]) -> Result<Vec<f32>> {
+        let tokens: Vec<u32> = spans.iter().flat_map(|span| span.tokens).copied().collect();
         let ids = Tensor::new(tokens, &Device::Cpu)?;
         let mut residual = self.embedding.embedding(&ids)?.flatten_all()?.to_vec1::<f32>()?;
         let epsilon = self.config.norm_epsilon;
         let workers = self.workers.as_ref();
         for (layer, block) in self.blocks.iter().enumerate() {
             let normed = math::rms_norm(&residual, &block.attention_norm, epsilon);
-            let attended = self.attend(layer, block, &normed, cache)?;
+            let attended = self.attend(layer, block, &normed, spans)?;
             math::add(&mut residual, &block.attention_output.forward(workers, &attended)?);
 
             let normed = math::rms_norm(&residual, &block.feed_norm, epsilon);
@@ -226,31 +250,39 @@ impl Decoder {
         Ok(math::rms_norm(&residual, &self.norm, epsilon))
     }
 
-    /// Grouped-query attention of new rows over everything cached and themselves.
+    /// Grouped-query attention of each span's rows over everything in its cache and themselves.
     fn attend(
         &self,
         layer: usize,
         block: &Block,
         normed: &[f32],
-        cache: &mut KvCache,
+        spans: &mut [CachedSpan<'_>],
     ) -> Result<Vec<f32>> {
         let layers = [&block.query, &block.key, &block.value];
         let [mut queries, mut keys, values] =
             Linear::forward_all(layers, self.workers.as_ref(), normed)?;
-        let start = cache.len();
-        let kv_width = block.key.outputs();
-        for (row, key) in keys.chunks_exact_mut(kv_width).enumerate() {
-            self.rotary.rotate(key, start + row);
-        }
-        cache.append(layer, &keys, &values);
-
-        let width = self.config.width;
+        let (width, kv_width) = (self.config.width, block.key.outputs());
         let mut attended = vec![0f32; queries.len()];
-        let mut scores = Vec::with_capacity(start + queries.len() / width);
-        for (row, query) in queries.chunks_exact_mut(width).enumerate() {
-            self.rotary.rotate(query, start + row);
-            let output = &mut attended[row * width..(row + 1) * width];
-            self.attend_row(query, output, layer, start + row + 1, cache, &mut scores);
+        let mut scores = Vec::new();
+        let mut first = 0;
+        for CachedSpan { tokens, cache } in spans {
+            let rows = first..first + tokens.len();
+            first = rows.end;
+            let start = cache.len();
+            let keys = &mut keys[rows.start * kv_width..rows.end * kv_width];
+            for (row, key) in keys.chunks_exact_mut(kv_width).enumerate() {
+                self.rotary.rotate(key, start + row);
+            }
+            cache.append(layer, keys, &values[rows.start * kv_width..rows.end * kv_width]);
+
+            let columns = rows.start * width..rows.end * width;
+            let rows = queries[columns.clone()].chunks_exact_mut(width);
+            for (row, (query, output)) in
+                rows.zip(attended[columns].chunks_exact_mut(width)).enumerate()
+            {
+                self.rotary.rotate(query, start + row);
+                self.attend_row(query, output, layer, start + row + 1, cache, &mut scores);
+            }
         }
         Ok(attended)
     }

@@ -16,6 +16,7 @@ mod linear;
 mod math;
 mod numbers;
 mod release;
+mod slots;
 mod tiles;
 mod vocabulary;
 mod workers;
@@ -26,16 +27,19 @@ use std::io::{BufReader, Read, Seek};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::{CancelToken, Language};
+use crate::Language;
+use crate::batch::{BatchConfig, BatchError, BatchStats, Batcher};
 
 use super::{TranslateError, TranslateRequest, Translation, Translator};
 
 pub use cache::{KvCache, KvSegment};
-pub use decoder::{Decoder, DecoderConfig, SharedPrefix};
+pub use decoder::{CachedSpan, Decoder, DecoderConfig, SharedPrefix};
 use guard::Guard;
 use release::Releaser;
+use slots::{End, Limits, Reading, Slots};
 use vocabulary::Vocabulary;
 
 /// Name in traces, metrics and configuration.
@@ -59,6 +63,9 @@ pub struct LanguageModelConfig {
     /// down.
     #[serde(default = "default_threads")]
     pub threads: usize,
+    /// Sentences that are translated at a time, each with one token a step. More wait their turn.
+    #[serde(default = "default_slots")]
+    pub slots: usize,
 }
 
 fn default_threads() -> usize {
@@ -69,10 +76,19 @@ const fn default_max_context() -> usize {
     1024
 }
 
+const fn default_slots() -> usize {
+    8
+}
+
 impl LanguageModelConfig {
     /// The defaults for a file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), max_context: default_max_context(), threads: default_threads() }
+        Self {
+            path: path.into(),
+            max_context: default_max_context(),
+            threads: default_threads(),
+            slots: default_slots(),
+        }
     }
 }
 
@@ -102,14 +118,12 @@ pub enum LoadError {
 type Direction = (Language, Language);
 type PrefixSlot = Arc<Mutex<Option<SharedPrefix>>>;
 
-/// The language model. Calls from several threads take turns token by token.
+/// The language model. Calls from several threads share its steps, one token for each.
 pub struct LanguageModel {
-    decoder: Decoder,
+    decoder: Arc<Decoder>,
     vocabulary: Vocabulary,
     prefixes: Mutex<HashMap<Direction, PrefixSlot>>,
-    /// Held for one forward pass: two passes at once would only fight for the same memory
-    /// bandwidth.
-    compute: Mutex<()>,
+    batcher: Batcher<Reading>,
 }
 
 impl LanguageModel {
@@ -137,12 +151,11 @@ impl LanguageModel {
         let content = gguf::read_content(&mut reader)?;
         let vocabulary = Vocabulary::from_gguf(&content)?;
         let decoder = Decoder::read(&content, &mut reader, config.max_context, config.threads)?;
-        Ok(Self {
-            decoder,
-            vocabulary,
-            prefixes: Mutex::new(HashMap::new()),
-            compute: Mutex::new(()),
-        })
+        let decoder = Arc::new(decoder);
+        let (weights, slots) = (Arc::clone(&decoder), config.slots);
+        let make = move || Slots::new(Arc::clone(&weights), slots);
+        let batcher = Batcher::start("translate-batch", make, &BatchConfig::default())?;
+        Ok(Self { decoder, vocabulary, prefixes: Mutex::new(HashMap::new()), batcher })
     }
 
     /// Reads the instruction and the examples of a direction, and runs every kernel once (the
@@ -151,12 +164,15 @@ impl LanguageModel {
     /// # Errors
     /// The model fails to compute.
     pub fn warm_up(&self, from: Language, to: Language) -> Result<(), TranslateError> {
-        let request =
-            TranslateRequest { text: "1.".to_owned(), from, to, cancel: CancelToken::new() };
-        match self.translate(&request, &mut |_| {}) {
+        match self.translate(&TranslateRequest::new("1.", from, to), &mut |_| {}) {
             Ok(_) | Err(TranslateError::Rejected { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What its batcher has done so far.
+    pub fn stats(&self) -> BatchStats {
+        self.batcher.stats()
     }
 
     /// The decoder, for tests and measurements.
@@ -185,36 +201,38 @@ impl LanguageModel {
     /// The prompt does not fit the context.
     pub fn continue_prompt(&self, prompt: &[u32], limit: usize) -> candle_core::Result<Vec<u32>> {
         let mut cache = self.decoder.new_cache(prompt.len() + limit);
-        let mut tokens = Vec::new();
-        let mut next = self.step(prompt, &mut cache)?;
-        while tokens.len() < limit && !self.vocabulary.ends_turn(next) {
-            tokens.push(next);
-            next = self.step(&[next], &mut cache)?;
-        }
-        Ok(tokens)
-    }
-
-    /// Reads tokens and returns the most likely next one.
-    fn step(&self, tokens: &[u32], cache: &mut KvCache) -> candle_core::Result<u32> {
-        let _turn = self.compute.lock();
-        let hidden = self.decoder.forward(tokens, cache)?;
+        let ends = self.vocabulary.turn_ends();
         let width = self.decoder.config().width;
-        self.decoder.most_likely(&hidden[hidden.len() - width..])
+        let (mut tokens, mut read) = (Vec::new(), prompt.to_vec());
+        loop {
+            let hidden = self.decoder.forward(&read, &mut cache)?;
+            let next = self.decoder.most_likely(&hidden[hidden.len() - width..])?;
+            if tokens.len() == limit || ends.contains(&next) {
+                return Ok(tokens);
+            }
+            tokens.push(next);
+            read = vec![next];
+        }
     }
 
-    fn shared_prefix(&self, from: Language, to: Language) -> candle_core::Result<SharedPrefix> {
+    fn shared_prefix(&self, request: &TranslateRequest) -> Result<SharedPrefix, Stop> {
+        let (from, to) = (request.from, request.to);
         let slot = self.prefixes.lock().entry((from, to)).or_default().clone();
         let mut prefix = slot.lock();
         if let Some(prefix) = &*prefix {
             return Ok(prefix.clone());
         }
         let tokens = self.vocabulary.prefix(from, to)?;
-        let mut cache = self.decoder.new_cache(tokens.len());
-        {
-            let _turn = self.compute.lock();
-            self.decoder.forward(&tokens, &mut cache)?;
+        let context = self.decoder.config().max_context;
+        if tokens.len() > context {
+            return Err(Stop::Rejected(format!("too long for a context of {context} tokens")));
         }
-        Ok(prefix.insert(cache.freeze()).clone())
+        // Others of this direction wait for it too: it is as urgent as the first of them.
+        let read = self.batcher.decode(Reading::keep(tokens), request.urgency, &request.cancel)?;
+        match read.prefix {
+            Some(read) => Ok(prefix.insert(read).clone()),
+            None => Err(Stop::Failed("the prefix was not kept".into())),
+        }
     }
 
     /// Decodes until the turn ends, the cap is reached or a guard objects.
@@ -226,29 +244,27 @@ impl LanguageModel {
         let source_tokens = self.vocabulary.encode(&request.text)?.len();
         let cap = 2 * source_tokens + 16;
         let question = self.vocabulary.question(&request.text)?;
-        let prefix = self.shared_prefix(request.from, request.to)?;
-        let mut cache = KvCache::after(prefix, question.len() + cap);
+        let prefix = self.shared_prefix(request)?;
         let context = self.decoder.config().max_context;
-        if cache.len() + question.len() + cap > context {
+        if prefix.positions() + question.len() + cap > context {
             return Err(Stop::Rejected(format!("too long for a context of {context} tokens")));
         }
-        if request.cancel.is_cancelled() {
-            return Err(Stop::Cancelled);
-        }
+        let (out, chosen) = bounded(cap);
+        let limits = Limits { ends: self.vocabulary.turn_ends(), cap };
+        let reading = Reading::answer(prefix, question, limits, out);
+        let pending = self.batcher.submit(reading, request.urgency, &request.cancel)?;
         let mut tokens = Vec::with_capacity(cap);
-        let mut next = self.step(&question, &mut cache)?;
-        while !self.vocabulary.ends_turn(next) {
-            if request.cancel.is_cancelled() {
-                return Err(Stop::Cancelled);
-            }
-            if tokens.len() == cap {
-                return Err(Stop::Rejected(format!("no end after {cap} tokens")));
-            }
-            tokens.push(next);
+        for token in chosen {
+            tokens.push(token);
+            // An objection drops the receiver, and with it the reading.
             releaser.update(&self.vocabulary.decode(&tokens)?).map_err(Stop::Rejected)?;
-            next = self.step(&[next], &mut cache)?;
         }
-        releaser.finish().map_err(Stop::Rejected)
+        match pending.wait()?.end {
+            End::Natural => releaser.finish().map_err(Stop::Rejected),
+            End::Cap => Err(Stop::Rejected(format!("no end after {cap} tokens"))),
+            End::Abandoned => Err(Stop::Cancelled),
+            End::NotFinite => Err(Stop::Failed("the model's output is not finite".into())),
+        }
     }
 }
 
@@ -256,12 +272,22 @@ impl LanguageModel {
 enum Stop {
     Cancelled,
     Rejected(String),
-    Failed(candle_core::Error),
+    Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<candle_core::Error> for Stop {
     fn from(error: candle_core::Error) -> Self {
-        Self::Failed(error)
+        Self::Failed(Box::new(error))
+    }
+}
+
+impl From<BatchError> for Stop {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Cancelled => Self::Cancelled,
+            BatchError::Full => Self::Rejected(error.to_string()),
+            BatchError::Failed(_) | BatchError::Ended => Self::Failed(Box::new(error)),
+        }
     }
 }
 
@@ -288,8 +314,7 @@ impl Translator for LanguageModel {
         match outcome {
             Ok(()) => {}
             Err(Stop::Cancelled) => return Err(TranslateError::Cancelled),
-            Err(Stop::Failed(error)) => {
-                let source = Box::new(error);
+            Err(Stop::Failed(source)) => {
                 return Err(TranslateError::Failed { translator: translator(), source });
             }
             Err(Stop::Rejected(reason)) if released.is_empty() => {

@@ -42,9 +42,12 @@ impl Vocabulary {
         self.tokenizer.decode(tokens, true).map_err(candle_core::Error::wrap)
     }
 
-    /// Whether a token ends the model's turn.
-    pub(super) fn ends_turn(&self, token: u32) -> bool {
-        token == self.turn_end || token == self.turn_start || Some(token) == self.end_of_text
+    /// Tokens of which any ends the model's turn.
+    pub(super) fn turn_ends(&self) -> Vec<u32> {
+        [Some(self.turn_end), Some(self.turn_start), self.end_of_text]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// Everything before the sentence: instruction, examples, and the opening of the user's turn.
