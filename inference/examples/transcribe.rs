@@ -33,7 +33,7 @@ fn main() -> anyhow::Result<()> {
         }
     }
     let began = Instant::now();
-    let whisper = Whisper::load(Path::new(&model), precision)?;
+    let whisper = Whisper::load(Path::new(&model), &precision.into())?;
     println!("loaded in {} ms", began.elapsed().as_millis());
     for file in files {
         let samples = read_wav(&file)?;

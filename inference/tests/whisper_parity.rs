@@ -44,6 +44,7 @@ fn compare(timestamps: bool, expected: impl Fn(&Clip) -> Vec<u32>) {
             window: Window::Full,
             timestamps,
             temperatures: vec![0.0],
+            ..TranscribeOptions::default()
         };
         let transcript =
             whisper.transcribe(&samples, &options, &CancelToken::new()).expect("recognised");

@@ -133,18 +133,30 @@ fn pieces_are_timed_within_the_speech() {
 }
 
 #[test]
-fn workers_that_share_a_model_hear_the_same() {
+fn segments_recognised_together_come_out_as_they_do_alone() {
     let whisper = load(Precision::Q6K);
-    let samples = recording("en_US_f_Allison/agent-alreadyon.g722");
-    let texts: Vec<String> = std::thread::scope(|scope| {
-        let hear = || {
-            let heard = whisper.transcribe(&samples, &english(), &CancelToken::new());
-            heard.expect("recognised").text
-        };
-        let workers: Vec<_> = (0..3).map(|_| scope.spawn(hear)).collect();
+    let clips = [
+        "sample-jfk/jfk.wav",
+        "es_MX_f_Allison/agent-alreadyon.g722",
+        "fr_CA_f_June/agent-alreadyon.g722",
+        "en_US_f_Allison/agent-alreadyon.g722",
+    ];
+    let samples = clips.map(recording);
+    let hear = |samples: &[f32]| {
+        let options = TranscribeOptions::default();
+        let heard = whisper.transcribe(samples, &options, &CancelToken::new());
+        heard.expect("recognised").text
+    };
+    let alone: Vec<String> = samples.iter().map(|samples| hear(samples)).collect();
+    assert_eq!(whisper.stats().sizes.len(), 1, "one at a time");
+    let together: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = samples.iter().map(|samples| scope.spawn(|| hear(samples))).collect();
         workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
     });
-    assert!(texts.iter().all(|text| *text == texts[0] && !text.is_empty()), "{texts:?}");
+    assert_eq!(together, alone);
+    assert!(alone.iter().all(|text| !text.is_empty()), "{alone:?}");
+    let sizes = whisper.stats().sizes;
+    assert!(sizes.len() > 1, "they shared no step: {sizes:?}");
 }
 
 #[test]
@@ -174,11 +186,11 @@ fn a_truncated_model_is_named_in_the_error() {
     let weights = std::fs::read(model_folder().join("model.bin")).expect("readable");
     for length in [0, 3, 100, weights.len() / 2, weights.len() - 1] {
         std::fs::write(folder.path().join("model.bin"), &weights[..length]).expect("written");
-        let error = Whisper::load(folder.path(), Precision::Q6K).err().expect("truncated");
+        let error = Whisper::load(folder.path(), &Precision::Q6K.into()).err().expect("truncated");
         assert!(matches!(error, WhisperError::Malformed { .. }), "{length}: {error}");
         assert!(error.to_string().contains("model.bin"), "{length}: {error}");
     }
     std::fs::remove_file(folder.path().join("model.bin")).expect("removed");
-    let error = Whisper::load(folder.path(), Precision::Q6K).err().expect("no weights");
+    let error = Whisper::load(folder.path(), &Precision::Q6K.into()).err().expect("no weights");
     assert!(matches!(error, WhisperError::NoWeights(_)), "{error}");
 }

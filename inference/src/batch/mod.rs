@@ -12,6 +12,7 @@
 //! processor and a graphics card.
 
 mod batcher;
+mod gate;
 mod queue;
 mod schedule;
 mod stats;
@@ -20,6 +21,7 @@ mod testing;
 mod urgency;
 
 pub use batcher::{BatchConfig, Batcher, Pending};
+pub use gate::{Gate, Permit};
 pub use queue::{Full, PriorityQueue, Waited};
 pub use schedule::{Batch, Finished, Request, Stepped};
 pub use stats::BatchStats;
@@ -32,8 +34,38 @@ pub struct Span<'a> {
     pub slot: usize,
     /// One token of a sequence under way, or a piece of a prompt.
     pub tokens: &'a [u32],
-    /// Whether the scores of the token that follows are wanted: not before the end of a prompt.
-    pub scored: bool,
+    /// Whether the scores of the token that follows the first one are wanted.
+    pub first: bool,
+    /// Whether the scores of the token that follows the last one are wanted: not before the end of a
+    /// prompt.
+    pub last: bool,
+}
+
+impl Span<'_> {
+    /// Places among the span's tokens whose scores are wanted, in order.
+    pub fn scored(&self) -> impl Iterator<Item = usize> {
+        let first = self.first.then_some(0);
+        first.into_iter().chain(self.last.then(|| self.tokens.len() - 1))
+    }
+}
+
+/// What a decoder says of one span: a score for each token of the vocabulary, after each place that
+/// was asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// After its first token; empty when not asked for.
+    pub first: Vec<f32>,
+    /// After its last token; empty when not asked for.
+    pub last: Vec<f32>,
+}
+
+impl Scores {
+    /// Deals rows, one for each place that [`Span::scored`] names, to the spans.
+    pub fn deal(spans: &[Span<'_>], rows: Vec<Vec<f32>>) -> Vec<Self> {
+        let mut rows = rows.into_iter();
+        let mut row = |wanted: bool| if wanted { rows.next() } else { None }.unwrap_or_default();
+        spans.iter().map(|span| Self { first: row(span.first), last: row(span.last) }).collect()
+    }
 }
 
 /// A decoder with a fixed number of slots.
@@ -50,12 +82,11 @@ pub trait SlotDecoder {
     /// The sequence does not fit a slot.
     fn enter(&mut self, slot: usize, sequence: &Self::Sequence) -> candle_core::Result<()>;
 
-    /// Reads all spans, each of another slot. Returns as many rows of scores, one score per token of
-    /// the vocabulary; a row that was not asked for is empty.
+    /// Reads all spans, each of another slot. Returns the scores of each.
     ///
     /// # Errors
     /// The device fails. What the slots hold is then unknown.
-    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Vec<f32>>>;
+    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>>;
 
     /// Forgets what a slot holds after its first `length` tokens.
     fn truncate(&mut self, slot: usize, length: usize);
@@ -71,6 +102,16 @@ pub trait Sequence {
     /// All tokens that a slot has to hold before the next choice: the prompt, and whatever was chosen
     /// since. Asked when the sequence enters, also for the second time after a decoder was lost.
     fn tokens(&self) -> Vec<u32>;
+
+    /// Whether the scores after the very first token say something, whatever follows it.
+    fn wants_first(&self) -> bool {
+        false
+    }
+
+    /// The scores after the very first token, where they are wanted.
+    fn see_first(&mut self, scores: &[f32]) {
+        let _ = scores;
+    }
 
     /// Chooses, given the scores of the token that follows.
     fn choose(&mut self, scores: &mut [f32]) -> Choice;

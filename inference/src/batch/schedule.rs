@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{BatchError, Choice, Sequence, SlotDecoder, Span};
+use super::{BatchError, Choice, Scores, Sequence, SlotDecoder, Span};
 use crate::CancelToken;
 
 /// A sequence that asks for a slot.
@@ -125,9 +125,10 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
         let spans: Vec<Span<'_>> = taking_part
             .iter()
             .filter_map(|&slot| {
-                let unread = &self.rows[slot].as_ref()?.unread;
+                let Row { unread, held, request, .. } = self.rows[slot].as_ref()?;
                 let tokens = &unread[..unread.len().min(piece)];
-                Some(Span { slot, tokens, scored: tokens.len() == unread.len() })
+                let first = *held == 0 && request.sequence.wants_first();
+                Some(Span { slot, tokens, first, last: tokens.len() == unread.len() })
             })
             .collect();
         if spans.is_empty() {
@@ -168,26 +169,30 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
         }
     }
 
-    /// A slot has read; if that was all, its sequence chooses.
+    /// A slot has read. If that was all, its sequence chooses.
     fn advance(
         &mut self,
         slot: usize,
         read: usize,
-        scores: &mut [f32],
+        scores: &mut Scores,
         stepped: &mut Stepped<D::Sequence, T>,
     ) {
         let Some(row) = &mut self.rows[slot] else { return };
         row.held += read;
         row.unread.drain(..read);
-        if !row.unread.is_empty() {
-            return;
-        }
+        let has_read_all = row.unread.is_empty();
         let sequence = &mut row.request.sequence;
-        let choice = guarded(|| Ok(sequence.choose(scores)));
-        stepped.tokens_chosen += 1;
+        let choice = guarded(|| {
+            if !scores.first.is_empty() {
+                sequence.see_first(&scores.first);
+            }
+            Ok(has_read_all.then(|| sequence.choose(&mut scores.last)))
+        });
+        stepped.tokens_chosen += usize::from(has_read_all);
         match choice {
-            Ok(Choice::Read(tokens)) if !tokens.is_empty() => row.unread = tokens,
-            Ok(Choice::Again { keep, read }) if !read.is_empty() => {
+            Ok(None) => {}
+            Ok(Some(Choice::Read(tokens))) if !tokens.is_empty() => row.unread = tokens,
+            Ok(Some(Choice::Again { keep, read })) if !read.is_empty() => {
                 row.held = row.held.min(keep);
                 row.unread = read;
                 self.decoder.truncate(slot, keep);
@@ -324,6 +329,20 @@ mod tests {
         let read: Vec<usize> = (0..3).map(|_| batch.step().tokens_read).collect();
         assert_eq!(read, [4 + 1, 4 + 1, 2 + 1]);
         assert_eq!(batch.active(), 0);
+    }
+
+    #[test]
+    fn the_scores_after_the_very_first_token_are_seen_once_if_they_are_wanted() {
+        let mut batch = batch(2, &Trouble::default());
+        batch.enter(request(Until { after_first: Some(None), ..Until::new(&[7; 9], 2) }), 0);
+        batch.enter(request(Until::new(&[5], 9)), 1);
+        while batch.active() == 2 {
+            for left in batch.step().finished {
+                let sequence = left.outcome.expect("decoded");
+                assert_eq!(sequence.after_first, Some(Some(7)));
+                assert_eq!(sequence.chosen, [63, 126]);
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Choice, Sequence, SlotDecoder, Span};
+use super::{Choice, Scores, Sequence, SlotDecoder, Span};
 
 /// Tokens of the test vocabulary.
 pub const VOCABULARY: u32 = 1000;
@@ -49,7 +49,7 @@ impl SlotDecoder for Counting {
         Ok(())
     }
 
-    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Vec<f32>>> {
+    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>> {
         if self.trouble.lose.swap(false, Ordering::Relaxed) {
             candle_core::bail!("the device went away");
         }
@@ -57,12 +57,14 @@ impl SlotDecoder for Counting {
             assert!(!span.tokens.iter().any(|token| Some(*token) == self.trouble.poison), "poison");
             let held = &mut self.slots[span.slot];
             held.extend_from_slice(span.tokens);
-            if !span.scored {
-                return Vec::new();
-            }
-            let mut scores = vec![0.0; VOCABULARY as usize];
-            scores[(held.iter().sum::<u32>() % VOCABULARY) as usize] = 1.0;
-            scores
+            let after = |tokens: &[u32]| {
+                let mut scores = vec![0.0; VOCABULARY as usize];
+                scores[(tokens.iter().sum::<u32>() % VOCABULARY) as usize] = 1.0;
+                scores
+            };
+            let places = held.len() - span.tokens.len();
+            let rows = span.scored().map(|place| after(&held[..=places + place])).collect();
+            Scores::deal(&[*span], rows).remove(0)
         });
         Ok(rows.collect())
     }
@@ -81,11 +83,20 @@ pub struct Until {
     /// After this many choices it goes back to its prompt, once.
     pub again_after: Option<usize>,
     pub first: Option<u32>,
+    /// The likeliest token after the first one that was read, where that is wanted.
+    pub after_first: Option<Option<u32>>,
 }
 
 impl Until {
     pub fn new(prompt: &[u32], limit: usize) -> Self {
-        Self { prompt: prompt.to_vec(), chosen: Vec::new(), limit, again_after: None, first: None }
+        Self {
+            prompt: prompt.to_vec(),
+            chosen: Vec::new(),
+            limit,
+            again_after: None,
+            first: None,
+            after_first: None,
+        }
     }
 }
 
@@ -94,8 +105,16 @@ impl Sequence for Until {
         [self.prompt.as_slice(), &self.chosen].concat()
     }
 
+    fn wants_first(&self) -> bool {
+        self.after_first.is_some()
+    }
+
+    fn see_first(&mut self, scores: &[f32]) {
+        self.after_first = Some(Some(likeliest(scores)));
+    }
+
     fn choose(&mut self, scores: &mut [f32]) -> Choice {
-        let likeliest = scores.iter().position(|score| *score > 0.5).expect("one is likely") as u32;
+        let likeliest = likeliest(scores);
         let first = *self.first.get_or_insert(likeliest);
         self.chosen.push(likeliest);
         if self.again_after.take_if(|after| *after == self.chosen.len()).is_some() {
@@ -104,4 +123,8 @@ impl Sequence for Until {
         }
         if self.chosen.len() == self.limit { Choice::Done } else { Choice::Read(vec![likeliest]) }
     }
+}
+
+fn likeliest(scores: &[f32]) -> u32 {
+    scores.iter().position(|score| *score > 0.5).expect("one is likely") as u32
 }

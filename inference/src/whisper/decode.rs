@@ -1,11 +1,8 @@
-//! From an encoded window to tokens: one pass of greedy choice or seeded sampling.
+//! One pass over a window's text: greedy choice or seeded sampling, token by token.
 
-use super::WhisperError;
 use super::guard::loop_start;
-use super::model::{Decoder, DecoderState};
 use super::ops::exp;
 use super::rules::{Rules, log_sum_exp};
-use crate::CancelToken;
 
 /// Why a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,70 +29,99 @@ pub struct Pass {
 }
 
 /// Bounds of the passes over one window.
-pub struct Limits<'a> {
-    /// Temperatures of the passes, in order.
-    pub temperatures: &'a [f32],
+#[derive(Clone, Debug)]
+pub struct Limits {
     /// Most tokens, timestamps included.
     pub cap: usize,
     /// A piece that ends at or after this timestamp step is the last.
     pub stop_at_timestamp: Option<u32>,
 }
 
-/// Chooses tokens until the text ends. `scores` are those of the first token after the prompt,
-/// which `state` already holds.
-///
-/// # Errors
-/// [`WhisperError::Cancelled`] between tokens, [`WhisperError::Compute`].
-pub fn decode(
-    decoder: &Decoder,
-    state: &mut DecoderState,
-    mut scores: Vec<f32>,
-    rules: &Rules<'_>,
-    limits: &Limits<'_>,
+/// A pass under way.
+pub struct Drawing {
     temperature: f32,
-    cancel: &CancelToken,
-) -> Result<Pass, WhisperError> {
-    let zero = rules.first_timestamp;
-    let mut random = SplitMix64::new(temperature);
-    let mut tokens: Vec<u32> = Vec::new();
-    let mut text: Vec<u32> = Vec::new();
-    let mut log_probability = 0.0;
-    let mut choices = 0;
-    let ending = loop {
-        if cancel.is_cancelled() {
-            return Err(WhisperError::Cancelled);
+    random: SplitMix64,
+    tokens: Vec<u32>,
+    text: Vec<u32>,
+    log_probability: f32,
+    choices: usize,
+}
+
+/// What a pass does with the scores of the next token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on with this token.
+    Token(u32),
+    /// It ends.
+    End(Ending),
+}
+
+impl Drawing {
+    /// A pass at a temperature; 0 always takes the likeliest.
+    pub fn new(temperature: f32) -> Self {
+        Self {
+            temperature,
+            random: SplitMix64::new(temperature),
+            tokens: Vec::new(),
+            text: Vec::new(),
+            log_probability: 0.0,
+            choices: 0,
         }
-        rules.apply(&tokens, &mut scores);
-        let token = if temperature > 0.0 {
-            sample(&scores, temperature, random.next_unit())
+    }
+
+    /// Ids chosen so far.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Its temperature.
+    pub fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    /// Tokens chosen so far, the end of the text included.
+    pub fn choices(&self) -> usize {
+        self.choices
+    }
+
+    /// Chooses the next token from its scores, which the rules then have changed.
+    pub fn choose(&mut self, scores: &mut [f32], rules: &Rules<'_>, limits: &Limits) -> Next {
+        rules.apply(&self.tokens, scores);
+        let token = if self.temperature > 0.0 {
+            sample(scores, self.temperature, self.random.next_unit())
         } else {
-            likeliest(&scores)
+            likeliest(scores)
         };
-        log_probability += scores[token as usize] - log_sum_exp(&scores);
-        choices += 1;
+        self.log_probability += scores[token as usize] - log_sum_exp(scores);
+        self.choices += 1;
         if token == rules.end {
-            break Ending::Natural;
+            return Next::End(Ending::Natural);
         }
-        tokens.push(token);
+        let zero = rules.first_timestamp;
+        self.tokens.push(token);
         if token < zero {
-            text.push(token);
-            if let Some(kept) = loop_start(&text) {
-                truncate_text(&mut tokens, kept, zero);
-                break Ending::Loop;
+            self.text.push(token);
+            if let Some(kept) = loop_start(&self.text) {
+                truncate_text(&mut self.tokens, kept, zero);
+                return Next::End(Ending::Loop);
             }
         } else if let Some(stop) = limits.stop_at_timestamp
             && token - zero >= stop
-            && !text.is_empty()
+            && !self.text.is_empty()
         {
-            break Ending::PastEnd;
+            return Next::End(Ending::PastEnd);
         }
-        if tokens.len() >= limits.cap || state.room() == 0 {
-            break Ending::Cap;
+        if self.tokens.len() >= limits.cap {
+            return Next::End(Ending::Cap);
         }
-        let hidden = decoder.forward(&[token], state)?;
-        scores = decoder.scores(&hidden, 0)?;
-    };
-    Ok(Pass { tokens, average_log_probability: log_probability / choices as f32, ending })
+        Next::Token(token)
+    }
+
+    /// The pass, ended.
+    pub fn finish(self, ending: Ending) -> Pass {
+        let average_log_probability = self.log_probability / self.choices.max(1) as f32;
+        Pass { tokens: self.tokens, average_log_probability, ending }
+    }
 }
 
 /// Keeps the first `kept` text ids and the timestamps up to the one that follows them.

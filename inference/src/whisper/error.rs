@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Language;
+use crate::batch::BatchError;
 
 /// Why a model could not be loaded or a segment not be transcribed.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,22 @@ pub enum WhisperError {
     /// A tensor computation failed: the shapes of the weights disagree, or memory ran out.
     #[error("recognition failed in the tensor library")]
     Compute(#[from] candle_core::Error),
+    /// The decoder's queue is full, or the decoder failed.
+    #[error("recognition failed in the batch")]
+    Batch(#[source] BatchError),
+    /// The system refused a thread.
+    #[error("cannot start the recogniser's thread")]
+    Thread(#[source] std::io::Error),
     /// The tokenizer could not turn token ids into text.
     #[error("the tokenizer failed")]
     Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<BatchError> for WhisperError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Cancelled => Self::Cancelled,
+            error => Self::Batch(error),
+        }
+    }
 }

@@ -8,7 +8,7 @@ mod encoder;
 
 use candle_core::{Device, Result, Tensor};
 
-pub use decoder::{Decoder, DecoderState};
+pub use decoder::{Audio, Decoder, DecoderState, StatefulSpan};
 pub use encoder::Encoder;
 
 use super::config::Dimensions;

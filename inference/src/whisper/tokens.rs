@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokenizers::Tokenizer;
 
-use super::WhisperError;
 use super::config::ModelConfig;
+use super::rules::log_sum_exp;
+use super::{WhisperError, ops};
 use crate::Language;
 
 /// Token ids below this many belong to an English-only model (their tokens lie one lower, and
@@ -114,6 +115,21 @@ impl Tokens {
             .find(|(known, _)| *known == language)
             .map(|&(_, id)| Some(id))
             .ok_or(WhisperError::UnsupportedLanguage(language))
+    }
+
+    /// Probabilities of the languages among themselves, the likeliest first, from the scores that
+    /// follow the start token.
+    pub fn languages(&self, scores: &[f32]) -> Vec<(Language, f32)> {
+        let own: Vec<f32> = self.languages.iter().map(|&(_, id)| scores[id as usize]).collect();
+        let total = log_sum_exp(&own);
+        let mut languages: Vec<(Language, f32)> = self
+            .languages
+            .iter()
+            .zip(&own)
+            .map(|(&(language, _), score)| (language, ops::exp(score - total)))
+            .collect();
+        languages.sort_by(|a, b| b.1.total_cmp(&a.1));
+        languages
     }
 
     /// What follows the start token: language and task of a multilingual model, and whether there

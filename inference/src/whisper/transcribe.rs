@@ -1,15 +1,18 @@
 //! One segment from samples to transcript: window, language, decoding with its fallbacks.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decode::{Ending, Limits, Pass, decode};
-use super::guard::compression_ratio;
+use super::decode::{Ending, Limits};
+use super::dictation::{
+    Candidate, Dictation, MAX_NO_SPEECH_PROBABILITY, MIN_AVERAGE_LOG_PROBABILITY, Opening, Task,
+};
 use super::mel::HOP_SAMPLES;
-use super::model::DecoderState;
-use super::rules::{Rules, log_sum_exp};
+use super::model::Audio;
 use super::tokens::TIMESTAMP_STEP;
 use super::transcript::{Transcript, pieces};
-use super::{SAMPLE_RATE_HZ, Whisper, WhisperError, ops};
+use super::{SAMPLE_RATE_HZ, Whisper, WhisperError};
+use crate::batch::{BatchError, Urgency};
 use crate::{CancelToken, Language};
 
 /// Samples of one encoder position (20 ms).
@@ -21,12 +24,6 @@ const SHORT_PAD: usize = 2 * SAMPLE_RATE_HZ as usize;
 const WIDE_PAD: usize = 6 * SAMPLE_RATE_HZ as usize;
 /// Temperatures tried in turn unless the options name others.
 const TEMPERATURES: [f32; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
-/// A text that compresses better than this repeats itself.
-const MAX_COMPRESSION_RATIO: f32 = 2.4;
-/// A text less likely than this is a guess.
-const MIN_AVERAGE_LOG_PROBABILITY: f32 = -1.0;
-/// With more, and an unlikely text, there was no speech.
-const MAX_NO_SPEECH_PROBABILITY: f32 = 0.6;
 /// Tokens that any text may have, and how many more per second of speech: about twice what the
 /// fastest speakers need in scripts of which a token is a single letter.
 const BASE_TOKENS: usize = 16;
@@ -44,6 +41,8 @@ pub struct TranscribeOptions {
     /// Temperatures tried in turn until a text is likely and does not repeat itself; 0 is greedy.
     /// None at all is greedy without a second try.
     pub temperatures: Vec<f32>,
+    /// Its place among the requests that wait.
+    pub urgency: Urgency,
 }
 
 impl Default for TranscribeOptions {
@@ -54,6 +53,7 @@ impl Default for TranscribeOptions {
             window: Window::Short,
             timestamps: true,
             temperatures: TEMPERATURES.to_vec(),
+            urgency: Urgency::default(),
         }
     }
 }
@@ -87,31 +87,6 @@ pub struct StageTimes {
     pub steps: usize,
     /// Windows encoded: 2 when a loop made a wider one necessary.
     pub windows: usize,
-}
-
-/// A window whose audio the decoder can attend to.
-struct Heard {
-    state: DecoderState,
-    /// Encoder positions of the window.
-    positions: usize,
-}
-
-/// What precedes the text.
-struct Prompted {
-    language: Language,
-    language_probability: f32,
-    no_speech_probability: f32,
-    /// Tokens in the caches.
-    length: usize,
-    /// Scores of the first token of text.
-    scores: Vec<f32>,
-}
-
-/// The best pass so far with what decides between passes.
-struct Candidate {
-    pass: Pass,
-    temperature: f32,
-    is_repetitive: bool,
 }
 
 impl Whisper {
@@ -175,9 +150,18 @@ impl Whisper {
             return Ok(vec![(Language::EN, 1.0)]);
         }
         let window = samples_16k.len() + SHORT_PAD;
-        let mut heard = self.hear(samples_16k, window, 1, cancel, &mut StageTimes::default())?;
-        let hidden = self.decoder.forward(&[self.tokens.start], &mut heard.state)?;
-        Ok(self.languages(&self.decoder.scores(&hidden, 0)?))
+        let urgency = Urgency::default();
+        let audio = self.hear(samples_16k, window, urgency, cancel, &mut StageTimes::default())?;
+        let task = Task {
+            given: None,
+            language_only: true,
+            timestamps: false,
+            temperatures: vec![0.0],
+            limits: Limits { cap: 0, stop_at_timestamp: None },
+        };
+        let dictation = Dictation::new(audio, Arc::clone(&self.tokens), task);
+        let (opening, _) = self.batcher.decode(dictation, urgency, cancel)?.finish()?;
+        Ok(opening.languages)
     }
 
     /// Packs what candle packs at first use, so that the first speaker does not wait for it.
@@ -202,42 +186,50 @@ impl Whisper {
         let cap = BASE_TOKENS + (duration.as_secs_f32() * TOKENS_PER_SECOND as f32) as usize;
         // Half of the decoder's positions are for text; the other half was the past's in training.
         let cap = cap.min(self.dimensions.text_positions / 2);
-        let given = options.language.map(|language| self.tokens.language(language)).transpose()?;
-        let mut heard = self.hear(samples, window, cap + 4, cancel, times)?;
-
-        let began = Instant::now();
-        let prompted = self.prompt(&mut heard.state, options, given)?;
-        times.prompt += began.elapsed();
+        let given = match options.language {
+            Some(language) => Some((language, self.tokens.language(language)?)),
+            None if self.is_multilingual() => None,
+            None => Some((Language::EN, None)),
+        };
+        let audio = self.hear(samples, window, options.urgency, cancel, times)?;
 
         let spoken = duration.as_secs_f32() / TIMESTAMP_STEP.as_secs_f32();
-        let rules = Rules {
-            suppressed: &self.tokens.suppressed,
-            suppressed_at_begin: &self.tokens.suppressed_at_begin,
-            end: self.tokens.end,
-            first_timestamp: self.tokens.first_timestamp(),
-            timestamps: options.timestamps,
-            last_timestamp: heard.positions as u32,
-        };
-        let is_short = heard.positions < self.dimensions.audio_positions;
-        let temperatures: &[f32] =
-            if options.temperatures.is_empty() { &[0.0] } else { &options.temperatures };
+        let is_short = audio.positions() < self.dimensions.audio_positions;
         let stop_at_timestamp = is_short.then_some(spoken as u32);
-        let limits = Limits { cap, stop_at_timestamp, temperatures };
+        let temperatures = match options.temperatures.as_slice() {
+            [] => vec![0.0],
+            temperatures => temperatures.to_vec(),
+        };
+        let task = Task {
+            given,
+            language_only: false,
+            timestamps: options.timestamps,
+            temperatures,
+            limits: Limits { cap, stop_at_timestamp },
+        };
         let began = Instant::now();
-        let candidate =
-            self.decode_with_fallback(&mut heard.state, &prompted, &rules, &limits, cancel, times)?;
-        times.decode += began.elapsed();
-
+        let dictation = Dictation::new(audio, Arc::clone(&self.tokens), task);
+        let dictation = self.batcher.decode(dictation, options.urgency, cancel)?;
+        let prompted = dictation.prompted.unwrap_or(began);
+        times.prompt += prompted.saturating_duration_since(began);
+        times.decode += prompted.elapsed();
+        times.steps += dictation.steps;
+        let (Opening { languages, no_speech_probability }, candidate) = dictation.finish()?;
+        let (Some(&(language, language_probability)), Some(candidate)) =
+            (languages.first(), candidate)
+        else {
+            return Err(BatchError::Ended.into());
+        };
         let Candidate { pass, temperature, .. } = candidate;
-        let is_speech = prompted.no_speech_probability <= MAX_NO_SPEECH_PROBABILITY
+        let is_speech = no_speech_probability <= MAX_NO_SPEECH_PROBABILITY
             || pass.average_log_probability > MIN_AVERAGE_LOG_PROBABILITY;
         let ids: &[u32] = if is_speech { &pass.tokens } else { &[] };
         let tokens: Vec<u32> = ids.iter().copied().filter(|&id| id < self.tokens.end).collect();
         let transcript = Transcript {
             text: self.tokens.text(&tokens)?.trim().to_owned(),
-            language: prompted.language,
-            language_probability: prompted.language_probability,
-            no_speech_probability: prompted.no_speech_probability,
+            language,
+            language_probability,
+            no_speech_probability,
             average_log_probability: pass.average_log_probability,
             temperature,
             pieces: pieces(&self.tokens, ids, duration)?,
@@ -246,122 +238,37 @@ impl Whisper {
         Ok((transcript, pass.ending))
     }
 
-    /// Encodes `samples` followed by silence up to `window` samples.
+    /// Encodes `samples` followed by silence up to `window` samples. Windows of several requests are
+    /// not encoded as one batch: a window fills a core by itself.
     fn hear(
         &self,
         samples: &[f32],
         window: usize,
-        capacity: usize,
+        urgency: Urgency,
         cancel: &CancelToken,
         times: &mut StageTimes,
-    ) -> Result<Heard, WhisperError> {
+    ) -> Result<Audio, WhisperError> {
         let limit = self.window_samples();
         if samples.len() > limit {
             return Err(WhisperError::TooLong { samples: samples.len(), limit });
         }
         let positions = window.min(limit).div_ceil(POSITION_SAMPLES);
+        let _permit = self.encoders.enter(urgency);
+        if cancel.is_cancelled() || urgency.has_lapsed(Instant::now()) {
+            return Err(WhisperError::Cancelled);
+        }
         let began = Instant::now();
         let mel = self.mel.compute(samples, 2 * positions);
         times.mel += began.elapsed();
 
         let began = Instant::now();
-        let audio = self.encoder.forward(mel, positions, cancel)?;
+        let encoded = self.encoder.forward(mel, positions, cancel)?;
         times.encode += began.elapsed();
 
         let began = Instant::now();
-        let state = self.decoder.begin(&audio, capacity)?;
+        let audio = self.decoder.attend_to(&encoded)?;
         times.cross += began.elapsed();
         times.windows += 1;
-        Ok(Heard { state, positions })
-    }
-
-    /// Feeds the prompt; detects the language unless `given` is one (`Some(None)`: a model that
-    /// has no choice).
-    fn prompt(
-        &self,
-        state: &mut DecoderState,
-        options: &TranscribeOptions,
-        given: Option<Option<u32>>,
-    ) -> Result<Prompted, WhisperError> {
-        let start = self.tokens.start;
-        let asked = if self.is_multilingual() { given.flatten() } else { None };
-        let (language, language_probability, first, hidden) = if self.is_multilingual()
-            && asked.is_none()
-        {
-            let hidden = self.decoder.forward(&[start], state)?;
-            let first = self.decoder.scores(&hidden, 0)?;
-            let languages = self.languages(&first);
-            let (language, probability) = languages.first().copied().unwrap_or((Language::EN, 0.0));
-            let prompt = self.tokens.prompt(self.tokens.language(language)?, options.timestamps);
-            (language, probability, first, self.decoder.forward(&prompt, state)?)
-        } else {
-            let mut prompt = vec![start];
-            prompt.extend(self.tokens.prompt(asked, options.timestamps));
-            let hidden = self.decoder.forward(&prompt, state)?;
-            let first = self.decoder.scores(&hidden, 0)?;
-            (options.language.unwrap_or(Language::EN), 1.0, first, hidden)
-        };
-        let no_speech = first[self.tokens.no_speech as usize] - log_sum_exp(&first);
-        let scores = self.decoder.scores(&hidden, hidden.dim(0)? - 1)?;
-        Ok(Prompted {
-            language,
-            language_probability,
-            no_speech_probability: ops::exp(no_speech),
-            length: state.length(),
-            scores,
-        })
-    }
-
-    /// Probabilities of the languages among themselves, the likeliest first.
-    fn languages(&self, scores: &[f32]) -> Vec<(Language, f32)> {
-        let known = &self.tokens.languages;
-        let own: Vec<f32> = known.iter().map(|&(_, id)| scores[id as usize]).collect();
-        let total = log_sum_exp(&own);
-        let mut languages: Vec<(Language, f32)> = known
-            .iter()
-            .zip(&own)
-            .map(|(&(language, _), score)| (language, ops::exp(score - total)))
-            .collect();
-        languages.sort_by(|a, b| b.1.total_cmp(&a.1));
-        languages
-    }
-
-    /// Greedy first; a text that repeats itself or is unlikely is drawn again, each time with more
-    /// freedom (section 4.5 of the paper). When none passes, the likeliest that does not repeat
-    /// itself stands.
-    fn decode_with_fallback(
-        &self,
-        state: &mut DecoderState,
-        prompted: &Prompted,
-        rules: &Rules<'_>,
-        limits: &Limits<'_>,
-        cancel: &CancelToken,
-        times: &mut StageTimes,
-    ) -> Result<Candidate, WhisperError> {
-        let mut best: Option<Candidate> = None;
-        for &temperature in limits.temperatures {
-            state.truncate(prompted.length);
-            let scores = prompted.scores.clone();
-            let pass = decode(&self.decoder, state, scores, rules, limits, temperature, cancel)?;
-            times.steps += pass.tokens.len() + 1;
-            let text = self.tokens.text(&pass.tokens)?;
-            let is_repetitive = compression_ratio(text.trim()) > MAX_COMPRESSION_RATIO;
-            let is_unlikely = pass.average_log_probability < MIN_AVERAGE_LOG_PROBABILITY;
-            let is_silence =
-                is_unlikely && prompted.no_speech_probability > MAX_NO_SPEECH_PROBABILITY;
-            let is_settled = is_silence || !(is_repetitive || is_unlikely);
-            let candidate = Candidate { pass, temperature, is_repetitive };
-            if is_settled {
-                return Ok(candidate);
-            }
-            let is_better = best.as_ref().is_none_or(|best| {
-                (best.is_repetitive, candidate.pass.average_log_probability)
-                    > (candidate.is_repetitive, best.pass.average_log_probability)
-            });
-            if is_better {
-                best = Some(candidate);
-            }
-        }
-        Ok(best.expect("there is at least one temperature"))
+        Ok(audio)
     }
 }

@@ -30,7 +30,7 @@ pub fn model_folder() -> PathBuf {
 }
 
 pub fn load(precision: Precision) -> Whisper {
-    Whisper::load(&model_folder(), precision).expect("the model loads")
+    Whisper::load(&model_folder(), &precision.into()).expect("the model loads")
 }
 
 /// Decodes a recording to 16 kHz mono with the command that the reference scripts use.

@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use super::cache::KvCache;
 use super::decoder::{CachedSpan, Decoder, SharedPrefix};
 use super::math;
-use crate::batch::{Choice, Sequence, SlotDecoder, Span};
+use crate::batch::{Choice, Scores, Sequence, SlotDecoder, Span};
 
 /// A cache for each slot, with room for the longest request from the beginning.
 pub(super) struct Slots {
@@ -35,7 +35,7 @@ impl SlotDecoder for Slots {
         Ok(())
     }
 
-    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Vec<f32>>> {
+    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>> {
         let mut free: Vec<Option<&mut KvCache>> = self.caches.iter_mut().map(Some).collect();
         let mut cached = Vec::with_capacity(spans.len());
         for span in spans {
@@ -46,25 +46,21 @@ impl SlotDecoder for Slots {
         }
         let hidden = self.decoder.forward_batch(&mut cached)?;
         let width = self.decoder.config().width;
-        let mut last_rows = Vec::new();
-        let mut rows = 0;
+        let mut wanted = Vec::new();
+        let mut first = 0;
         for span in spans {
-            rows += span.tokens.len();
-            if span.scored {
-                last_rows.extend_from_slice(&hidden[(rows - 1) * width..rows * width]);
+            for row in span.scored().map(|place| first + place) {
+                wanted.extend_from_slice(&hidden[row * width..(row + 1) * width]);
             }
+            first += span.tokens.len();
         }
-        let scored = last_rows.len() / width;
-        if scored == 0 {
-            return Ok(vec![Vec::new(); spans.len()]);
+        let rows = wanted.len() / width;
+        if rows == 0 {
+            return Ok(Scores::deal(spans, Vec::new()));
         }
-        let logits = self.decoder.logits(&last_rows)?;
-        let mut logits = logits.chunks_exact(logits.len() / scored);
-        let scores = spans.iter().map(|span| {
-            let row = if span.scored { logits.next() } else { None };
-            row.map(<[f32]>::to_vec).unwrap_or_default()
-        });
-        Ok(scores.collect())
+        let scores = self.decoder.logits(&wanted)?;
+        let scores = scores.chunks_exact(scores.len() / rows).map(<[f32]>::to_vec).collect();
+        Ok(Scores::deal(spans, scores))
     }
 
     fn truncate(&mut self, slot: usize, length: usize) {

@@ -1,5 +1,7 @@
 //! The decoder: tokens in, scores of the next token out, with every key and value kept.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{FeedForward, Loader, Norm};
@@ -32,36 +34,55 @@ struct Layer {
     feed_forward: FeedForward,
 }
 
-/// Keys and values of one request: the audio's, and those of the tokens so far.
+/// Keys and values of one window's audio for every layer, each (heads, positions, head width).
+/// Cheap to clone: the values are shared.
+#[derive(Clone, Debug)]
+pub struct Audio {
+    layers: Vec<(Tensor, Tensor)>,
+    positions: usize,
+}
+
+impl Audio {
+    /// Encoder positions of the window, 20 ms each.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+}
+
+/// Keys and values of the tokens of one request, beside those of its audio. Storage for the most
+/// tokens that fit is there from the beginning and is used again by the next request.
 pub struct DecoderState {
     layers: Vec<LayerState>,
+    audio: Option<Audio>,
     length: usize,
     capacity: usize,
 }
 
-/// Each (heads, positions, head width); the text's are preallocated to the request's capacity.
+/// Each (heads, capacity, head width).
 struct LayerState {
     keys: Tensor,
     values: Tensor,
-    cross_keys: Tensor,
-    cross_values: Tensor,
 }
 
 impl DecoderState {
-    /// Tokens that the caches hold.
-    pub fn length(&self) -> usize {
-        self.length
-    }
-
-    /// Tokens that still fit.
-    pub fn room(&self) -> usize {
-        self.capacity - self.length
+    /// Forgets all tokens, and goes on over another window.
+    pub fn restart(&mut self, audio: Audio) {
+        self.audio = Some(audio);
+        self.length = 0;
     }
 
     /// Forgets all tokens after the first `length`.
     pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
     }
+}
+
+/// Tokens of one request and the state that they go on from.
+pub struct StatefulSpan<'a> {
+    /// At least one token.
+    pub tokens: &'a [u32],
+    /// What the request has read before.
+    pub state: &'a mut DecoderState,
 }
 
 impl Decoder {
@@ -118,71 +139,122 @@ impl Decoder {
         })
     }
 
-    /// Caches for a request of up to `capacity` tokens over the encoder's output (positions, width).
-    pub fn begin(&self, audio: &Tensor, capacity: usize) -> Result<DecoderState> {
-        let capacity = capacity.min(self.positions.dim(0)?);
-        let (positions, width) = audio.dims2()?;
+    /// Keys and values of the encoder's output (positions, width), for all requests over it.
+    pub fn attend_to(&self, encoded: &Tensor) -> Result<Audio> {
+        let (positions, width) = encoded.dims2()?;
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let head_width = width / layer.heads;
             let kv = layer
                 .cross_kv
-                .forward(audio)?
+                .forward(encoded)?
                 .reshape((positions, 2, layer.heads, head_width))?
                 .permute((1, 2, 0, 3))?
                 .contiguous()?;
-            let text = (layer.heads, capacity, head_width);
-            layers.push(LayerState {
-                keys: Tensor::zeros(text, DType::F32, &Device::Cpu)?,
-                values: Tensor::zeros(text, DType::F32, &Device::Cpu)?,
-                cross_keys: kv.get(0)?,
-                cross_values: kv.get(1)?,
-            });
+            layers.push((kv.get(0)?, kv.get(1)?));
         }
-        Ok(DecoderState { layers, length: 0, capacity })
+        Ok(Audio { layers, positions })
     }
 
-    /// Appends tokens to the caches; returns their last hidden states (tokens, width).
-    pub fn forward(&self, tokens: &[u32], state: &mut DecoderState) -> Result<Tensor> {
-        if tokens.len() > state.room() {
-            candle_core::bail!("{} tokens exceed the room of {}", tokens.len(), state.room());
+    /// Storage for requests of up to `capacity` tokens.
+    pub fn new_state(&self, capacity: usize) -> Result<DecoderState> {
+        let (most, width) = self.positions.dims2()?;
+        let capacity = capacity.min(most);
+        let empty = |layer: &Layer| {
+            let text = (layer.heads, capacity, width / layer.heads);
+            Ok(LayerState {
+                keys: Tensor::zeros(text, DType::F32, &Device::Cpu)?,
+                values: Tensor::zeros(text, DType::F32, &Device::Cpu)?,
+            })
+        };
+        let layers = self.layers.iter().map(empty).collect::<Result<_>>()?;
+        Ok(DecoderState { layers, audio: None, length: 0, capacity })
+    }
+
+    /// Appends each span's tokens to its state; every weight is read once for all of them. Returns
+    /// the hidden states of all tokens, one span after the other, (tokens, width).
+    pub fn forward(&self, spans: &mut [StatefulSpan<'_>]) -> Result<Tensor> {
+        let mut ids: Vec<u32> = Vec::new();
+        let mut places: Vec<u32> = Vec::new();
+        for StatefulSpan { tokens, state } in spans.iter() {
+            let end = state.length + tokens.len();
+            if end > state.capacity {
+                candle_core::bail!("{end} tokens exceed the room of {}", state.capacity);
+            }
+            ids.extend_from_slice(tokens);
+            places.extend(state.length as u32..end as u32);
         }
-        let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
+        let count = ids.len();
+        let ids = Tensor::from_vec(ids, count, &Device::Cpu)?;
+        let places = Tensor::from_vec(places, count, &Device::Cpu)?;
         let x = self.embeddings.index_select(&ids, 0)?.to_dtype(DType::F32)?;
-        let x = (x + self.positions.narrow(0, state.length, tokens.len())?)?;
-        for (layer, cache) in self.layers.iter().zip(&state.layers) {
-            layer.add_to(&x, cache, state.length)?;
+        let x = (x + self.positions.index_select(&places, 0)?)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.add_to(&x, index, spans)?;
         }
-        state.length += tokens.len();
+        for StatefulSpan { tokens, state } in spans {
+            state.length += tokens.len();
+        }
         self.norm.forward(&x)
     }
 
-    /// Scores of the token that follows row `row` of [`forward`](Self::forward)'s result, one per
-    /// token id.
-    pub fn scores(&self, hidden: &Tensor, row: usize) -> Result<Vec<f32>> {
-        self.head.product(&hidden.narrow(0, row, 1)?)?.flatten_all()?.to_vec1()
+    /// Scores of the tokens that follow some rows of [`forward`](Self::forward)'s result: one row
+    /// each, one score per token id.
+    pub fn scores(&self, hidden: &Tensor, rows: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
+        self.head.product(&hidden.index_select(&rows, 0)?)?.to_vec2()
     }
 }
 
 impl Layer {
-    fn add_to(&self, x: &Tensor, cache: &LayerState, past: usize) -> Result<()> {
-        let (rows, width) = x.dims2()?;
-        let split = |qkv: &Tensor, kind: usize| {
-            let part = qkv.narrow(1, kind * width, width)?.contiguous()?;
-            part.reshape((rows, self.heads, width / self.heads))?.transpose(0, 1)?.contiguous()
-        };
+    fn add_to(&self, x: &Tensor, index: usize, spans: &[StatefulSpan<'_>]) -> Result<()> {
+        let width = x.dim(1)?;
         let qkv = self.qkv.forward(&self.norm.forward(x)?)?;
-        cache.keys.slice_set(&split(&qkv, 1)?, 1, past)?;
-        cache.values.slice_set(&split(&qkv, 2)?, 1, past)?;
-        let queries = qkv.narrow(1, 0, width)?.contiguous()?;
-        let visible = Attend { first_row_sees: past + 1, causal: true };
-        let attended = ops::attend(&queries, &cache.keys, &cache.values, visible)?;
+        let attended = each_span(spans, |rows, state| {
+            let past = state.length;
+            let cache = &state.layers[index];
+            let part = |kind: usize| {
+                let part = qkv.narrow(0, rows.start, rows.len())?;
+                part.narrow(1, kind * width, width)?.contiguous()
+            };
+            let split = |kind: usize| {
+                let shape = (rows.len(), self.heads, width / self.heads);
+                part(kind)?.reshape(shape)?.transpose(0, 1)?.contiguous()
+            };
+            cache.keys.slice_set(&split(1)?, 1, past)?;
+            cache.values.slice_set(&split(2)?, 1, past)?;
+            let visible = Attend { first_row_sees: past + 1, causal: true };
+            ops::attend(&part(0)?, &cache.keys, &cache.values, visible)
+        })?;
         ops::add_residual(x, &self.out.product(&attended)?, self.out.bias())?;
 
         let queries = self.cross_query.forward(&self.cross_norm.forward(x)?)?;
-        let all = Attend { first_row_sees: cache.cross_keys.dim(1)?, causal: false };
-        let attended = ops::attend(&queries, &cache.cross_keys, &cache.cross_values, all)?;
+        let attended = each_span(spans, |rows, state| {
+            let Some(audio) = &state.audio else { candle_core::bail!("there is no audio") };
+            let (keys, values) = &audio.layers[index];
+            let all = Attend { first_row_sees: audio.positions, causal: false };
+            let queries = queries.narrow(0, rows.start, rows.len())?.contiguous()?;
+            ops::attend(&queries, keys, values, all)
+        })?;
         ops::add_residual(x, &self.cross_out.product(&attended)?, self.cross_out.bias())?;
         self.feed_forward.add_to(x)
+    }
+}
+
+/// Attention, which is each span's own affair: gives `attend` the rows of each span, and joins what it
+/// returns.
+fn each_span(
+    spans: &[StatefulSpan<'_>],
+    attend: impl Fn(Range<usize>, &DecoderState) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let mut attended = Vec::with_capacity(spans.len());
+    let mut first = 0;
+    for StatefulSpan { tokens, state } in spans {
+        attended.push(attend(first..first + tokens.len(), state)?);
+        first += tokens.len();
+    }
+    match attended.as_slice() {
+        [alone] => Ok(alone.clone()),
+        several => Tensor::cat(several, 0),
     }
 }
