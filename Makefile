@@ -117,6 +117,10 @@ loadtest-smoke: models ## One call for a minute: nothing missing, nothing lost
 bench-lag: models ## Lag of whole calls, and the recogniser beside faster-whisper
 	@scripts/bench-lag.sh "$(DRAGOMAN)" $(ARGS)
 
+.PHONY: bench-peers
+bench-peers: models ## The models beside CTranslate2, faster-whisper, llama.cpp and ONNX Runtime
+	@scripts/bench-peers.sh "$(DRAGOMAN)" $(ARGS)
+
 .PHONY: bench-tick
 bench-tick: models ## How late the 20 ms ticks are while models compute, with and without real time
 	@scripts/bench-tick.sh "$(DRAGOMAN)" $(ARGS)
@@ -136,7 +140,7 @@ segmentation: models ## How well sentences are told apart: five languages, in qu
 	"$(CARGO_TARGET_DIR)/release/examples/segmentation"
 
 .PHONY: bench
-bench: setup ## Criterion benchmarks of the hot paths
+bench: models ## Criterion benchmarks of the hot paths and the models
 	cargo bench --locked -p benches $(ARGS)
 
 ## Clean up

@@ -1,9 +1,10 @@
 //! The models of Dragoman. Samples and text go in, text and samples come out; nothing here knows
-//! a network, a room or a clock.
+//! a network or a room, and of time nothing but the deadlines of requests.
 //!
 //! Each model family has a folder of its own: [`vad`] finds speech, [`whisper`] recognises it,
 //! [`translate`] carries it into another language and [`voice`] speaks it. [`store`] is where the
-//! weights come from: fetched once, checked by SHA-256, and used offline from then on.
+//! weights come from: fetched once, checked by SHA-256, and used offline from then on. [`batch`] lets the
+//! requests of all sessions share the steps of a decoder.
 
 pub mod batch;
 pub mod cancel;

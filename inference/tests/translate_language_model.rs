@@ -146,7 +146,7 @@ fn sentences_translated_together_come_out_as_they_do_alone() {
         ("Good morning, everybody.", EN, ES),
     ];
     let alone = said.map(|(text, from, to)| translate(&model, text, from, to));
-    let before = model.stats();
+    let before = model.batch_stats().expect("it has a batcher");
     let together = std::thread::scope(|scope| {
         let model = &model;
         said.map(|(text, from, to)| scope.spawn(move || translate(model, text, from, to)))
@@ -154,7 +154,7 @@ fn sentences_translated_together_come_out_as_they_do_alone() {
     });
     let same = alone.iter().zip(&together).filter(|(alone, together)| alone == together).count();
     assert!(same >= 3, "{alone:#?}\n{together:#?}");
-    let after = model.stats();
+    let after = model.batch_stats().expect("it has a batcher");
     assert!(after.sizes.len() >= 3, "they shared no step: {:?}", after.sizes);
     assert!(after.steps() - before.steps() < before.steps(), "together takes fewer steps");
 }

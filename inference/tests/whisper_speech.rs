@@ -7,7 +7,7 @@ mod whisper_support;
 
 use std::time::Duration;
 
-use inference::whisper::{Precision, TranscribeOptions, Whisper, WhisperError, Window};
+use inference::whisper::{Precision, Recogniser, TranscribeOptions, Whisper, WhisperError, Window};
 use inference::{CancelToken, Language};
 use whisper_support::{load, model_folder, recording, word_errors, words};
 
@@ -148,14 +148,14 @@ fn segments_recognised_together_come_out_as_they_do_alone() {
         heard.expect("recognised").text
     };
     let alone: Vec<String> = samples.iter().map(|samples| hear(samples)).collect();
-    assert_eq!(whisper.stats().sizes.len(), 1, "one at a time");
+    assert_eq!(whisper.batch_stats().expect("it has a batcher").sizes.len(), 1, "one at a time");
     let together: Vec<String> = std::thread::scope(|scope| {
         let workers: Vec<_> = samples.iter().map(|samples| scope.spawn(|| hear(samples))).collect();
         workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
     });
     assert_eq!(together, alone);
     assert!(alone.iter().all(|text| !text.is_empty()), "{alone:?}");
-    let sizes = whisper.stats().sizes;
+    let sizes = whisper.batch_stats().expect("it has a batcher").sizes;
     assert!(sizes.len() > 1, "they shared no step: {sizes:?}");
 }
 

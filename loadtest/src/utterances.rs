@@ -68,7 +68,8 @@ impl Ledger {
             | EventKind::ParticipantJoined { .. }
             | EventKind::ParticipantLeft { .. }
             | EventKind::ParticipantMuted { .. }
-            | EventKind::ChannelInterpreter { .. } => return,
+            | EventKind::ChannelInterpreter { .. }
+            | EventKind::ServerTier { .. } => return,
         };
         self.last_at = Some(at);
         let entry = self.entry(&utterance.utterance, &utterance.speaker, at);

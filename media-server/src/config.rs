@@ -250,6 +250,13 @@ impl Config {
         if self.engine.queue == 0 {
             return invalid("engine.queue", "must be at least 1");
         }
+        let overload = &self.engine.overload;
+        if !(0.0..overload.step_down_at).contains(&overload.step_up_at) {
+            return invalid("engine.overload.step_up_at", "lies between 0 and step_down_at");
+        }
+        if self.models.whisper_slots == 0 || self.models.language_model_slots == 0 {
+            return invalid("models", "whisper_slots and language_model_slots are at least 1");
+        }
         if self.models.translators.is_empty() {
             return invalid("models.translators", "names at least one translator");
         }

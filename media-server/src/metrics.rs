@@ -4,6 +4,8 @@
 //! looks ([`Now`]). A new metric of the first kind is a field, a line in [`Metrics::default`] and
 //! the call that feeds it. Names begin with `dragoman_`, times are in seconds.
 
+mod engine;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use prometheus_client::registry::Registry;
 use signaling::transcripts;
 use signaling::wire::Trace;
 
+use crate::engine::EngineStats;
 use crate::media::Stats;
 use crate::media::stats::DelaysSeen;
 
@@ -146,6 +149,8 @@ pub struct Now {
     pub participants: usize,
     /// What became of the rows of transcripts.
     pub transcripts: transcripts::Stats,
+    /// What the engine has done.
+    pub engine: EngineStats,
 }
 
 impl Collector for Now {
@@ -242,7 +247,8 @@ impl Collector for Now {
         delays(&mut to, "jitter_target_seconds", help, &media.jitter_targets, within)?;
         let help = "From a peer's offer to its media";
         let within = Duration::from_millis(10)..=Duration::from_secs(4);
-        delays(&mut to, "connect_seconds", help, &media.connect_time, within)
+        delays(&mut to, "connect_seconds", help, &media.connect_time, within)?;
+        engine::encode(&mut to, &self.engine)
     }
 }
 
@@ -270,7 +276,10 @@ fn delays(
 
 #[cfg(test)]
 mod tests {
+    use inference::batch::BatchStats;
+
     use super::*;
+    use crate::engine::{StageStats, Tier};
     use crate::media::stats::Counters;
 
     #[test]
@@ -299,7 +308,19 @@ mod tests {
         counters.tick_lateness.record(Duration::from_millis(2));
         let media = Stats::of(&[&counters]);
         let transcripts = transcripts::Stats { kept: 2, lost: 1 };
-        let now = Now { media, face: Arc::default(), rooms: 3, participants: 5, transcripts };
+        let engine = EngineStats {
+            tier: Tier::CheaperVoice,
+            pressure: 0.75,
+            steps: vec![(Tier::CheaperVoice, 1)],
+            stages: vec![StageStats { stage: "speak", waiting: 2, ..StageStats::default() }],
+            batches: vec![(
+                "translate",
+                "language-model".to_owned(),
+                BatchStats { sizes: vec![3, 2], tokens_chosen: 7, ..BatchStats::default() },
+            )],
+        };
+        let face = Arc::default();
+        let now = Now { media, face, rooms: 3, participants: 5, transcripts, engine };
         let text = metrics.render(now).expect("a string takes everything");
         for line in [
             "dragoman_stage_seconds_sum{stage=\"transcribe\"} 0.3",
@@ -320,6 +341,14 @@ mod tests {
             "dragoman_tick_lateness_seconds_count 1",
             "dragoman_tick_lateness_seconds_bucket{le=\"+Inf\"} 1",
             "dragoman_tick_lateness_max_seconds 0.002",
+            "dragoman_tier 2",
+            "dragoman_pressure_ratio 0.75",
+            "dragoman_tier_steps_total{tier=\"cheaper_voice\"} 1",
+            "dragoman_stage_waiting{stage=\"speak\"} 2.0",
+            "dragoman_batch_tokens_chosen_total{stage=\"translate\",model=\"language-model\"} 7.0",
+            "dragoman_batch_size_sum{stage=\"translate\",model=\"language-model\"} 7.0",
+            "dragoman_batch_size_count{stage=\"translate\",model=\"language-model\"} 5",
+            "dragoman_batch_size_bucket{le=\"1.0\",stage=\"translate\",model=\"language-model\"} 3",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is missing from\n{text}");
         }

@@ -112,6 +112,7 @@ export type RoomEvent =
       listener: string;
       trace: Trace;
     })
-  | (OfUtterance & { type: "utterance.dropped"; reason: string; detail: string });
+  | (OfUtterance & { type: "utterance.dropped"; reason: string; detail: string })
+  | (Told & { type: "server.tier"; tier: string });
 
 export type UtteranceEvent = Extract<RoomEvent, OfUtterance>;

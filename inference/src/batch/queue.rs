@@ -97,6 +97,13 @@ impl<T> PriorityQueue<T> {
         Ok(())
     }
 
+    /// Puts back an item that came out and is not done with; never refused, for whoever takes things
+    /// out must not wait for room.
+    pub fn put_back(&self, urgency: Urgency, item: T) {
+        self.state.lock().insert(urgency, item, Instant::now());
+        self.filled.notify_one();
+    }
+
     /// The most urgent item, as soon as there is one; `None` when the queue was closed and is empty.
     pub fn pop(&self) -> Option<Waited<T>> {
         let mut state = self.state.lock();
@@ -190,6 +197,17 @@ mod tests {
         queue.close();
         assert_eq!(queue.pop().map(|waited| waited.item), Some(1));
         assert_eq!(queue.try_push(Urgency::default(), 3).expect_err("closed").0, 3);
+    }
+
+    #[test]
+    fn what_is_put_back_is_never_refused() {
+        let queue = PriorityQueue::new(1);
+        queue.try_push(Urgency::default(), 1).expect("room");
+        queue.put_back(Urgency::guess(Instant::now()), 2);
+        queue.close();
+        queue.put_back(Urgency::guess(Instant::now()), 3);
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|waited| waited.item).collect();
+        assert_eq!(order, [1, 2, 3]);
     }
 
     #[test]

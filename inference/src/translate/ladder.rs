@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::Language;
+use crate::batch::BatchStats;
 
 use super::{
     TranslateError, TranslateRequest, Translation, Translator, apertium, language_model,
@@ -114,6 +115,12 @@ impl Ladder {
     pub fn rungs(&self, from: Language, to: Language) -> Vec<&Arc<dyn Translator>> {
         let rungs = self.pairs.get(&Direction { from, to }).unwrap_or(&self.order);
         rungs.iter().filter(|rung| rung.supports(from, to)).collect()
+    }
+
+    /// What the batchers of its translators have done so far, by the translator's name.
+    pub fn batch_stats(&self) -> BTreeMap<String, BatchStats> {
+        let all = self.pairs.values().flatten().chain(&self.order);
+        all.filter_map(|rung| Some((rung.name().to_owned(), rung.batch_stats()?))).collect()
     }
 
     /// Translates beginning with rung `tier`, 0 being the best; a tier below the last rung means the

@@ -11,7 +11,7 @@ pub mod libretranslate;
 pub mod mend;
 pub mod sentences;
 
-use crate::batch::Urgency;
+use crate::batch::{BatchStats, Urgency};
 use crate::{CancelToken, Language};
 
 pub use ladder::{Direction, Ladder, LadderConfig, LadderError, PASS_THROUGH};
@@ -99,4 +99,9 @@ pub trait Translator: Send + Sync {
         request: &TranslateRequest,
         on_text: &mut dyn FnMut(&str),
     ) -> Result<Translation, TranslateError>;
+
+    /// What its batcher has done so far, if it has one.
+    fn batch_stats(&self) -> Option<BatchStats> {
+        None
+    }
 }

@@ -78,9 +78,25 @@ impl VoiceSet {
         request: &SpeakRequest,
         on_chunk: &mut dyn FnMut(SpokenChunk<'_>) -> ControlFlow<()>,
     ) -> Result<&str, VoiceError> {
+        self.speak_from(0, request, on_chunk)
+    }
+
+    /// As [`speak`](Self::speak) without the first `tier` engines that speak the language, the last
+    /// of them excepted: later engines are cheaper. A voice of one that is left out is replaced by the
+    /// language's own of the next.
+    ///
+    /// # Errors
+    /// As [`speak`](Self::speak).
+    pub fn speak_from(
+        &self,
+        tier: usize,
+        request: &SpeakRequest,
+        on_chunk: &mut dyn FnMut(SpokenChunk<'_>) -> ControlFlow<()>,
+    ) -> Result<&str, VoiceError> {
         let owner = self.owner(request)?;
         let mut candidates: Vec<&Arc<dyn Voice>> =
             self.engines.iter().filter(|engine| engine.supports(request.language)).collect();
+        candidates.drain(..tier.min(candidates.len().saturating_sub(1)));
         if let Some(owner) = owner {
             candidates.sort_by_key(|engine| engine.name() != owner);
         }
@@ -232,6 +248,17 @@ mod tests {
         let (outcome, _) = speak(&set, &request(Language::ES, Some("nobody")));
         let error = outcome.expect_err("there is no such voice").to_string();
         assert!(error.contains("one_voice, two_voice"), "{error}");
+    }
+
+    #[test]
+    fn a_cheaper_tier_leaves_the_better_engines_out_but_never_all() {
+        let set = set(vec![Fake("one", Behaviour::Speaks), Fake("two", Behaviour::Speaks)]);
+        let spoken_by = |tier| {
+            let request = request(Language::ES, Some("one_voice"));
+            let outcome = set.speak_from(tier, &request, &mut |_| ControlFlow::Continue(()));
+            outcome.expect("spoken").to_owned()
+        };
+        assert_eq!([0, 1, 2].map(spoken_by), ["one", "two", "two"]);
     }
 
     #[test]

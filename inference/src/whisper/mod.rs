@@ -74,6 +74,11 @@ pub trait Recogniser: Send + Sync {
         options: &TranscribeOptions,
         cancel: &CancelToken,
     ) -> Result<Transcript, WhisperError>;
+
+    /// What its batcher has done so far, if it has one.
+    fn batch_stats(&self) -> Option<BatchStats> {
+        None
+    }
 }
 
 impl Recogniser for Whisper {
@@ -84,6 +89,10 @@ impl Recogniser for Whisper {
         cancel: &CancelToken,
     ) -> Result<Transcript, WhisperError> {
         Self::transcribe(self, samples_16k, options, cancel)
+    }
+
+    fn batch_stats(&self) -> Option<BatchStats> {
+        Some(self.batcher.stats())
     }
 }
 
@@ -182,11 +191,6 @@ impl Whisper {
     /// Whether the model knows more than English.
     pub fn is_multilingual(&self) -> bool {
         !self.tokens.languages.is_empty()
-    }
-
-    /// What the batcher of its decoder has done so far.
-    pub fn stats(&self) -> BatchStats {
-        self.batcher.stats()
     }
 
     /// The sizes of the network.

@@ -307,6 +307,7 @@ impl Session<'_> {
         );
         let mut job = Job {
             voiced: true,
+            deadline: self.engine.deadline(false),
             utterance: id,
             samples_16k: segment.samples_16k,
             from: self.from(),

@@ -1,64 +1,99 @@
 //! The engine: what happens to an utterance between the segmenter and the playout.
 //!
-//! Three stages with a thread budget each (recognition, translation, synthesis) are joined by
-//! bounded channels. A stage that is full holds up the one before it, and a full first stage
-//! refuses the utterance ([`Refused`]): memory never grows with load, and whoever submits decides
-//! what to tell the speaker. Inside an utterance the stages overlap: the first translated clause is
-//! spoken while the rest is still being translated.
+//! Three stages (recognition, translation, synthesis) have a bounded queue and some threads each; the
+//! most urgent request goes first. A stage that is full holds up the one before it, and a full first
+//! stage refuses the utterance ([`Refused`]): memory never grows with load, and whoever submits
+//! decides what to tell the speaker. Inside an utterance the stages overlap: the first translated
+//! clause is spoken while the rest is still being translated. Utterances that are in the same stage
+//! share the steps of its model, where that has a batcher.
+//!
+//! When what was said waits too long to be heard, the engine leaves things out, [tier by tier](Tier),
+//! and takes them up again when there is time. A model that panics costs a request its first attempt
+//! and nobody else anything.
 //!
 //! The engine knows neither rooms nor networks. Whoever runs it (the server, or the command that
 //! interprets a file) listens through an [`Observer`].
 
+mod guard;
 mod models;
+mod pressure;
 mod speculation;
 mod stages;
+mod stats;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use inference::batch::{Full, Urgency};
 use inference::translate::Translation;
 use inference::whisper::Transcript;
 use inference::{CancelToken, Language};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 pub use self::models::{ModelError, Models, ModelsConfig, TranslatorName, VoiceName};
+use self::pressure::Controller;
+pub use self::pressure::{OverloadConfig, Tier};
 use self::speculation::{Commit, Guess, Speculation};
-use self::stages::{Stages, Work};
+use self::stages::{Stages, Threads, Work, named, urgency};
+pub use self::stats::{EngineStats, StageStats};
 use crate::trace::Times;
 
 /// Sample rate of the synthesised speech that leaves the engine, in Hz (mono).
 pub const SPOKEN_RATE_HZ: u32 = 48_000;
 
-/// Thread budgets, queues and deadlines.
+/// How often the pressure is measured.
+const MEASURED_EVERY: Duration = Duration::from_millis(100);
+
+/// Queues, deadlines, and how many requests are in each stage at a time. How many threads compute is
+/// a matter of the models ([`ModelsConfig`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
-    /// Utterances recognised at a time; each takes one thread.
+    /// Utterances in recognition at a time.
     pub transcribe_workers: usize,
-    /// Utterances translated at a time.
+    /// Utterances in translation at a time.
     pub translate_workers: usize,
-    /// Utterances spoken at a time.
+    /// Clauses in synthesis at a time.
     pub speak_workers: usize,
-    /// Utterances that may wait for recognition before new ones are refused.
+    /// Requests that may wait for each stage; before recognition, new ones are then refused.
     pub queue: usize,
-    /// How long after its end an utterance is still worth speaking; later it is captioned only.
+    /// How long after its end an utterance of a call is still worth speaking; later it is captioned
+    /// only.
     pub deadline_ms: u64,
+    /// The same for a conference, in which nobody waits for an answer.
+    pub conference_deadline_ms: u64,
+    /// How long after the pause a guess may begin that is made on speculation.
+    pub speculative_deadline_ms: u64,
     /// Whether a worker with nothing to do recognises what was said as soon as the speaker pauses.
     pub speculate: bool,
+    /// What is left out under load.
+    pub overload: OverloadConfig,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            transcribe_workers: 1,
-            translate_workers: 1,
+            transcribe_workers: 2,
+            translate_workers: 8,
             speak_workers: 1,
             queue: 16,
             deadline_ms: 6_000,
+            conference_deadline_ms: 10_000,
+            speculative_deadline_ms: 1_000,
             speculate: true,
+            overload: OverloadConfig::default(),
         }
+    }
+}
+
+impl EngineConfig {
+    /// How long after its end an utterance is worth speaking.
+    pub fn deadline(&self, is_conference: bool) -> Duration {
+        let ms = if is_conference { self.conference_deadline_ms } else { self.deadline_ms };
+        Duration::from_millis(ms)
     }
 }
 
@@ -106,6 +141,8 @@ pub struct Job {
     pub times: Times,
     /// Whether it is spoken, or captioned only.
     pub voiced: bool,
+    /// How long after its end it is worth speaking.
+    pub deadline: Duration,
     /// Stops every stage at its next step.
     pub cancel: CancelToken,
 }
@@ -119,7 +156,7 @@ pub enum DropReason {
     TooLate,
     /// Somebody else was speaking when it began, and the house voices only the first.
     Overlapped,
-    /// The queue was full.
+    /// The queue was full, or the engine captions only.
     Overloaded,
     /// Somebody cancelled it: the speaker or the last listener left.
     Cancelled,
@@ -192,6 +229,11 @@ pub trait Observer: Send + Sync {
         reason: DropReason,
         detail: &str,
     );
+
+    /// The engine leaves more out, or less.
+    fn tier(&self, tier: Tier) {
+        let _ = tier;
+    }
 }
 
 /// The engine's queue is full; the job comes back.
@@ -201,16 +243,13 @@ pub struct Refused(pub Box<Job>);
 
 /// The running stages. Dropping it lets the queued utterances finish and then ends the threads.
 pub struct Engine {
-    senders: Option<Senders>,
-    speculation: Arc<Speculation>,
-    speculate: bool,
-    threads: Vec<JoinHandle<()>>,
-}
-
-struct Senders {
-    work: Sender<Work>,
-    /// Without room: what is sent is taken by a worker that waits, or by none.
-    guesses: Sender<Arc<Guess>>,
+    stages: Arc<Stages>,
+    speculation: Speculation,
+    config: EngineConfig,
+    threads: Option<Threads>,
+    controller: Option<(Sender<()>, JoinHandle<()>)>,
+    /// Times that each tier was entered.
+    steps: Arc<Mutex<Vec<(Tier, u64)>>>,
 }
 
 impl Engine {
@@ -223,22 +262,37 @@ impl Engine {
         config: &EngineConfig,
         observer: Arc<dyn Observer>,
     ) -> std::io::Result<Self> {
-        // Full: `submit` refuses the newest utterance.
-        let (work, waiting) = bounded(config.queue.max(1));
-        let (guesses, offered) = bounded(0);
-        let stages =
-            Stages { models, observer, deadline: Duration::from_millis(config.deadline_ms) };
-        let threads = stages.spawn(config, &waiting, &offered)?;
-        Ok(Self {
-            senders: Some(Senders { work, guesses }),
-            speculation: Arc::default(),
-            speculate: config.speculate,
-            threads,
-        })
+        let stages = Arc::new(Stages::new(models, observer, config));
+        let threads = stages.spawn(config)?;
+        let mut engine = Self {
+            stages,
+            speculation: Speculation::default(),
+            config: config.clone(),
+            threads: Some(threads),
+            controller: None,
+            steps: Arc::default(),
+        };
+        engine.controller = Some(engine.control()?);
+        Ok(engine)
     }
 
-    fn senders(&self) -> &Senders {
-        self.senders.as_ref().expect("the senders live until the engine is dropped")
+    /// Starts the thread that decides on the tier; it ends when the sender is dropped.
+    fn control(&self) -> std::io::Result<(Sender<()>, JoinHandle<()>)> {
+        let (stages, steps) = (Arc::clone(&self.stages), Arc::clone(&self.steps));
+        let mut controller = Controller::new(self.config.overload.clone());
+        let (end, ended) = bounded::<()>(0);
+        let thread = named("pressure".to_owned(), move || {
+            while ended.recv_timeout(MEASURED_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let now = Instant::now();
+                let pressure = stages.unheard.pressure(now);
+                let Some(tier) = controller.observe(pressure, now) else { continue };
+                tracing::warn!(tier = tier.label(), pressure, "the engine changes its tier");
+                stages.set_tier(tier);
+                count_step(&mut steps.lock(), tier);
+                stages.observer.tier(tier);
+            }
+        })?;
+        Ok((end, thread))
     }
 
     /// Recognises what an utterance may turn out to be, if a worker has nothing else to do. The
@@ -249,12 +303,18 @@ impl Engine {
         samples_16k: &[f32],
         from: Option<Language>,
     ) -> bool {
-        if !self.speculate {
+        if !self.config.speculate || self.stages.tier() >= Tier::NoSpeculation {
             return false;
         }
-        let guess = Arc::new(Guess::new(utterance, samples_16k.to_vec(), from));
+        let queue = &self.stages.transcribe.queue;
+        // Guesses never take the room of what was said.
+        if queue.len() * 2 >= self.config.queue {
+            return false;
+        }
+        let until = Instant::now() + Duration::from_millis(self.config.speculative_deadline_ms);
+        let guess = Arc::new(Guess::new(utterance, samples_16k.to_vec(), from, until));
         self.speculation.open(&guess);
-        let taken = self.senders().guesses.try_send(guess).is_ok();
+        let taken = queue.try_push(Urgency::guess(until), Work::Guess(guess)).is_ok();
         if !taken {
             self.speculation.retract(utterance);
         }
@@ -272,27 +332,59 @@ impl Engine {
     /// # Errors
     /// [`Refused`] with the job when the queue is full.
     pub fn submit(&self, job: Job) -> Result<(), Refused> {
+        let (utterance, said, deadline) = (job.utterance, job.times.last_voiced, job.deadline);
+        let urgency = urgency(&job.times, deadline);
+        self.stages.unheard.waits(utterance, None, said, deadline);
         let work = match self.speculation.commit(Box::new(job)) {
             Commit::Alone(job) => Work::Recognise(job),
             Commit::Finished(recognised) => Work::Recognised(recognised),
             Commit::Claimed => return Ok(()),
         };
-        self.senders().work.try_send(work).map_err(|error| match error {
-            TrySendError::Full(work) | TrySendError::Disconnected(work) => Refused(match work {
+        self.stages.transcribe.queue.try_push(urgency, work).map_err(|Full(work)| {
+            self.stages.unheard.settled(utterance, None);
+            Refused(match work {
                 Work::Recognise(job) => job,
                 Work::Recognised(recognised) => Box::new(recognised.0),
-            }),
+                Work::Guess(_) => unreachable!("an utterance was pushed, not a guess"),
+            })
         })
+    }
+
+    /// How long somebody new who would speak should stay away, if they should.
+    pub fn refuses_for(&self) -> Option<Duration> {
+        let overload = &self.config.overload;
+        let refuses = self.stages.tier() >= overload.refuse_from;
+        refuses.then(|| Duration::from_millis(overload.low_ms))
+    }
+
+    /// How long after its end an utterance is worth speaking.
+    pub fn deadline(&self, is_conference: bool) -> Duration {
+        self.config.deadline(is_conference)
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> EngineStats {
+        EngineStats { steps: self.steps.lock().clone(), ..self.stages.stats(Instant::now()) }
+    }
+}
+
+fn count_step(steps: &mut Vec<(Tier, u64)>, tier: Tier) {
+    match steps.iter_mut().find(|(entered, _)| *entered == tier) {
+        Some((_, count)) => *count += 1,
+        None => steps.push((tier, 1)),
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.senders = None;
-        for thread in self.threads.drain(..) {
+        if let Some((end, thread)) = self.controller.take() {
+            drop(end);
             if thread.join().is_err() {
-                tracing::error!("an inference thread had panicked");
+                tracing::error!("the thread that measures the pressure had panicked");
             }
+        }
+        if let Some(threads) = self.threads.take() {
+            self.stages.finish(threads);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
 use inference::CancelToken;
@@ -16,7 +17,7 @@ use inference::translate::{
 };
 use inference::vad::{Vad, VadError};
 use inference::voice::{Espeak, Kokoro, SpeakRequest, Voice, VoiceError, VoiceSet};
-use inference::whisper::{Precision, Recogniser, Whisper, WhisperError};
+use inference::whisper::{Recogniser, Whisper, WhisperConfig, WhisperError};
 use serde::{Deserialize, Serialize};
 
 /// Which models, in which order, with how many threads.
@@ -27,10 +28,18 @@ pub struct ModelsConfig {
     pub folder: Option<PathBuf>,
     /// Recogniser: a model of the store, or a folder with a Whisper model of any size.
     pub whisper: String,
+    /// Segments that it encodes at a time, each on one thread; 0: one for every two cores.
+    pub whisper_encoders: usize,
+    /// Segments whose text it writes at a time, all on one thread.
+    pub whisper_slots: usize,
     /// Translators, best first; one that does not know a pair is skipped for it.
     pub translators: Vec<TranslatorName>,
     /// Language model of the translator `language-model`.
     pub language_model: String,
+    /// Threads that it multiplies on; 0: the cores, at most eight.
+    pub language_model_threads: usize,
+    /// Sentences that it translates at a time.
+    pub language_model_slots: usize,
     /// Server of the translator `libretranslate`.
     pub libretranslate: LibreTranslateConfig,
     /// Voice engines, best first; one that does not speak a language is skipped for it.
@@ -72,8 +81,12 @@ impl Default for ModelsConfig {
         Self {
             folder: None,
             whisper: "whisper-base".to_owned(),
+            whisper_encoders: 0,
+            whisper_slots: 8,
             translators: vec![TranslatorName::LanguageModel, TranslatorName::Apertium],
             language_model: "qwen2.5-coder-1.5b-instruct".to_owned(),
+            language_model_threads: 0,
+            language_model_slots: 8,
             libretranslate: LibreTranslateConfig::default(),
             voices: vec![VoiceName::Kokoro, VoiceName::EspeakNg],
             kokoro_threads: 2,
@@ -88,6 +101,23 @@ impl ModelsConfig {
     pub fn recogniser(&self) -> String {
         let name = Path::new(&self.whisper).file_name();
         name.map_or_else(|| self.whisper.clone(), |name| name.to_string_lossy().into_owned())
+    }
+
+    fn whisper_config(&self) -> WhisperConfig {
+        let mut config = WhisperConfig { slots: self.whisper_slots, ..WhisperConfig::default() };
+        if self.whisper_encoders > 0 {
+            config.encoders = self.whisper_encoders;
+        }
+        config
+    }
+
+    fn language_model_config(&self, path: &Path) -> LanguageModelConfig {
+        let mut config = LanguageModelConfig::new(path);
+        config.slots = self.language_model_slots;
+        if self.language_model_threads > 0 {
+            config.threads = self.language_model_threads;
+        }
+        config
     }
 
     /// Whether any pair may be translated by it.
@@ -189,44 +219,21 @@ impl Models {
             .then(|| store.require("kokoro-82m"))
             .transpose()?;
 
-        let vad = Vad::load(&vad_folder)?;
-        let recogniser = Arc::new(Whisper::load(&whisper_folder, &Precision::Q6K.into())?);
-        tracing::info!(folder = %whisper_folder.display(), "loaded the recogniser");
-
         let directions = config
             .warm_up
             .iter()
             .map(|pair| pair.parse())
             .collect::<Result<Vec<Direction>, LadderError>>()?;
-        let mut translators: Vec<Arc<dyn Translator>> = Vec::new();
-        if let Some(folder) = language_model_folder {
-            translators.push(load_language_model(&folder, &directions)?);
-        }
-        if config.uses(TranslatorName::Apertium) {
-            translators.extend(discover_apertium(&directions));
-        }
-        if config.uses(TranslatorName::LibreTranslate) {
-            translators.push(Arc::new(LibreTranslate::new(&config.libretranslate)?));
-        }
-        let order = names_of(&config.translators);
-        let pairs = config.pairs.iter();
-        let pairs = pairs
-            .map(|(pair, list)| Ok((pair.parse()?, names_of(list))))
-            .collect::<Result<_, LadderError>>()?;
-        let translator = Ladder::new(&LadderConfig { order, pairs }, &translators)?;
-
-        let mut engines: Vec<Arc<dyn Voice>> = Vec::new();
-        for name in &config.voices {
-            match (name, &kokoro_folder) {
-                (VoiceName::Kokoro, Some(folder)) => {
-                    engines.push(Arc::new(Kokoro::load(folder, config.kokoro_threads)?));
-                }
-                (VoiceName::Kokoro, None) => {}
-                (VoiceName::EspeakNg, _) => engines.push(Arc::new(Espeak::new()?)),
-            }
-        }
-        let voices = VoiceSet::new(engines);
-        warm_up_voices(&voices, &directions);
+        let vad = Vad::load(&vad_folder)?;
+        // Side by side: each of them reads a file and rearranges it for a second or two.
+        let (recogniser, translator, voices) = std::thread::scope(|scope| {
+            let recogniser =
+                scope.spawn(|| load_recogniser(&whisper_folder, &config.whisper_config()));
+            let voices = scope.spawn(|| load_voices(config, kokoro_folder.as_deref(), &directions));
+            let translator = load_translator(config, language_model_folder.as_deref(), &directions);
+            (joined(recogniser), translator, joined(voices))
+        });
+        let (recogniser, translator, voices) = (recogniser?, translator?, voices?);
         tracing::info!(seconds = started.elapsed().as_secs_f32(), "all models are loaded and warm");
         Ok(Self { vad, recogniser, translator, voices })
     }
@@ -252,12 +259,67 @@ fn whisper_folder(store: &Store, name: &str) -> Result<PathBuf, ModelError> {
     Ok(store.require(name)?)
 }
 
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn load_recogniser(folder: &Path, config: &WhisperConfig) -> Result<Arc<Whisper>, ModelError> {
+    let recogniser = Arc::new(Whisper::load(folder, config)?);
+    tracing::info!(folder = %folder.display(), "loaded the recogniser");
+    Ok(recogniser)
+}
+
+fn load_translator(
+    config: &ModelsConfig,
+    language_model_folder: Option<&Path>,
+    directions: &[Direction],
+) -> Result<Ladder, ModelError> {
+    let mut translators: Vec<Arc<dyn Translator>> = Vec::new();
+    if let Some(folder) = language_model_folder {
+        translators.push(load_language_model(folder, config, directions)?);
+    }
+    if config.uses(TranslatorName::Apertium) {
+        translators.extend(discover_apertium(directions));
+    }
+    if config.uses(TranslatorName::LibreTranslate) {
+        translators.push(Arc::new(LibreTranslate::new(&config.libretranslate)?));
+    }
+    let order = names_of(&config.translators);
+    let pairs = config.pairs.iter();
+    let pairs = pairs
+        .map(|(pair, list)| Ok((pair.parse()?, names_of(list))))
+        .collect::<Result<_, LadderError>>()?;
+    Ok(Ladder::new(&LadderConfig { order, pairs }, &translators)?)
+}
+
+fn load_voices(
+    config: &ModelsConfig,
+    kokoro_folder: Option<&Path>,
+    directions: &[Direction],
+) -> Result<VoiceSet, ModelError> {
+    let mut engines: Vec<Arc<dyn Voice>> = Vec::new();
+    for name in &config.voices {
+        match (name, kokoro_folder) {
+            (VoiceName::Kokoro, Some(folder)) => {
+                engines.push(Arc::new(Kokoro::load(folder, config.kokoro_threads)?));
+            }
+            (VoiceName::Kokoro, None) => {}
+            (VoiceName::EspeakNg, _) => engines.push(Arc::new(Espeak::new()?)),
+        }
+    }
+    let voices = VoiceSet::new(engines);
+    warm_up_voices(&voices, directions);
+    tracing::info!("loaded the voices");
+    Ok(voices)
+}
+
 fn load_language_model(
     folder: &Path,
+    config: &ModelsConfig,
     directions: &[Direction],
 ) -> Result<Arc<dyn Translator>, ModelError> {
     let path = gguf_in(folder)?;
-    let model = LanguageModel::load(&LanguageModelConfig::new(&path))?;
+    let model = LanguageModel::load(&config.language_model_config(&path))?;
     for direction in directions {
         model.warm_up(direction.from, direction.to)?;
     }

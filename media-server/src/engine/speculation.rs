@@ -1,9 +1,10 @@
 //! Recognition on speculation: what is heard in the pause before it is known whether the speaker
 //! has finished.
 //!
-//! A guess is made only by a worker that has nothing else to do. If the speaker goes on, it is
-//! retracted and costs nothing but idle time; if the pause becomes the end, the utterance takes the
-//! guess over, finished or not. Both ends of that race meet in [`Guess::finish`] and
+//! A guess is made only by a worker that has nothing else to do, and is not begun once it has waited
+//! for too long. If the speaker goes on, it is retracted and costs nothing but idle time; if the pause
+//! becomes the end, the utterance takes the guess over, finished or not, or makes its own way when it
+//! was not begun. The ends of that race meet in [`Guess::begin`], [`Guess::finish`] and
 //! [`Speculation::commit`].
 
 use std::collections::HashMap;
@@ -29,10 +30,14 @@ pub(super) struct Guess {
     pub(super) samples_16k: Vec<f32>,
     pub(super) from: Option<Language>,
     pub(super) cancel: CancelToken,
+    /// When it is not worth beginning anymore.
+    pub(super) until: Instant,
     state: Mutex<GuessState>,
 }
 
 enum GuessState {
+    /// No worker has begun.
+    Waiting,
     Computing,
     /// The utterance ended first: whoever computes goes on with it.
     Claimed(Box<Job>),
@@ -47,14 +52,26 @@ impl Guess {
         utterance: UtteranceId,
         samples_16k: Vec<f32>,
         from: Option<Language>,
+        until: Instant,
     ) -> Self {
         Self {
             utterance,
             samples_16k,
             from,
             cancel: CancelToken::new(),
-            state: Mutex::new(GuessState::Computing),
+            until,
+            state: Mutex::new(GuessState::Waiting),
         }
+    }
+
+    /// A worker has it. Whether it is to be computed.
+    pub(super) fn begin(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let is_wanted = matches!(*state, GuessState::Waiting)
+            && now <= self.until
+            && !self.cancel.is_cancelled();
+        *state = if is_wanted { GuessState::Computing } else { GuessState::Spent };
+        is_wanted
     }
 
     /// Leaves the result. If the utterance ended in the meantime it comes back together with its
@@ -112,7 +129,7 @@ impl Speculation {
                 *state = GuessState::Claimed(job);
                 Commit::Claimed
             }
-            GuessState::Claimed(_) | GuessState::Spent => Commit::Alone(job),
+            GuessState::Waiting | GuessState::Claimed(_) | GuessState::Spent => Commit::Alone(job),
         }
     }
 }
@@ -134,6 +151,7 @@ mod tests {
             from: None,
             targets: Vec::new(),
             voiced: true,
+            deadline: Duration::from_secs(6),
             times: Times::new(now, now, now),
             cancel: CancelToken::new(),
         })
@@ -149,15 +167,22 @@ mod tests {
     }
 
     fn open(speculation: &Speculation) -> Arc<Guess> {
-        let guess = Arc::new(Guess::new(UTTERANCE, Vec::new(), None));
+        let until = Instant::now() + Duration::from_secs(1);
+        let guess = Arc::new(Guess::new(UTTERANCE, Vec::new(), None, until));
         speculation.open(&guess);
+        guess
+    }
+
+    fn begun(speculation: &Speculation) -> Arc<Guess> {
+        let guess = open(speculation);
+        assert!(guess.begin(Instant::now()));
         guess
     }
 
     #[test]
     fn a_guess_that_is_ready_before_the_end_is_handed_to_the_utterance() {
         let speculation = Speculation::default();
-        let guess = open(&speculation);
+        let guess = begun(&speculation);
         let mut seen = false;
         assert!(guess.finish(recognition(), |_| seen = true).is_none());
         assert!(seen, "the result was shown while the pause went on");
@@ -168,7 +193,7 @@ mod tests {
     #[test]
     fn an_end_before_the_guess_is_ready_leaves_the_job_to_whoever_computes() {
         let speculation = Speculation::default();
-        let guess = open(&speculation);
+        let guess = begun(&speculation);
         assert!(matches!(speculation.commit(job()), Commit::Claimed));
         let claimed = guess.finish(recognition(), |_| panic!("nobody waits for a partial result"));
         assert_eq!(claimed.expect("the job comes back").0.utterance, UTTERANCE);
@@ -182,5 +207,23 @@ mod tests {
         assert!(guess.cancel.is_cancelled());
         guess.finish(recognition(), |_| ());
         assert!(matches!(speculation.commit(job()), Commit::Alone(_)));
+    }
+
+    #[test]
+    fn an_utterance_does_not_wait_for_a_guess_that_nobody_has_begun() {
+        let speculation = Speculation::default();
+        let guess = open(&speculation);
+        assert!(matches!(speculation.commit(job()), Commit::Alone(_)));
+        assert!(!guess.begin(Instant::now()), "it is of no use anymore");
+    }
+
+    #[test]
+    fn a_guess_is_not_begun_too_late_nor_once_it_was_retracted() {
+        let speculation = Speculation::default();
+        let late = open(&speculation);
+        assert!(!late.begin(late.until + Duration::from_millis(1)));
+        let retracted = open(&speculation);
+        speculation.retract(UTTERANCE);
+        assert!(!retracted.begin(Instant::now()));
     }
 }

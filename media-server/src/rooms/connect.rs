@@ -21,6 +21,7 @@ impl Shared {
         offer_sdp: String,
     ) -> Result<NewSession, HouseError> {
         self.refuse_when_draining()?;
+        self.refuse_when_overloaded(caller)?;
         let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
         let session = Uuid::new_v4().simple().to_string();
         let place = self.state.lock().reserve(caller, peer, session.clone())?;

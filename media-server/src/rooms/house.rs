@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession, Role};
 use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, VoiceInfo};
 use tokio::sync::broadcast;
 
@@ -179,6 +179,21 @@ impl Shared {
             return Err(HouseError::Draining);
         }
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Somebody who would speak is not let in while those who speak already are not kept up with.
+    pub(super) fn refuse_when_overloaded(&self, caller: &Caller) -> Result<(), HouseError> {
+        let would_speak = caller.grants.speak && !matches!(caller.role, Role::Listen { .. });
+        let refuses_for = self.engine().and_then(|engine| engine.refuses_for());
+        match refuses_for {
+            Some(time) if would_speak => {
+                let retry_after_s = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1);
+                Err(HouseError::Overloaded { retry_after_s })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -88,7 +88,7 @@ pub enum OpenError {
 /// The house: all rooms of this server. Cheap to share; ends its threads when dropped.
 pub struct Rooms {
     shared: Arc<Shared>,
-    _engine: Arc<Engine>,
+    engine: Arc<Engine>,
 }
 
 /// What the reporting threads need.
@@ -153,7 +153,7 @@ impl Rooms {
         std::thread::Builder::new()
             .name("notices".to_owned())
             .spawn(move || report::run(&reporting, &notices, &spoken))?;
-        Ok(Self { shared, _engine: engine })
+        Ok(Self { shared, engine })
     }
 
     /// UDP addresses that callers are offered.
@@ -169,6 +169,7 @@ impl Rooms {
         let (rooms, participants) = self.shared.state.lock().population();
         let (media, face) = (self.shared.plane.stats(), Arc::clone(face));
         let transcripts = self.shared.minutes.stats();
-        self.shared.metrics.render(Now { media, face, rooms, participants, transcripts })
+        let engine = self.engine.stats();
+        self.shared.metrics.render(Now { media, face, rooms, participants, transcripts, engine })
     }
 }

@@ -8,7 +8,7 @@ use inference::whisper::Transcript;
 use signaling::wire::{EventKind, PartialStage};
 
 use super::Shared;
-use crate::engine::{DropReason, Observer, Partial, UtteranceId};
+use crate::engine::{DropReason, Observer, Partial, Tier, UtteranceId};
 use crate::trace::Times;
 
 /// Receives what the engine makes of a segment.
@@ -117,5 +117,11 @@ impl Observer for EngineObserver {
         }
         self.0.translation_told(utterance, language);
         self.0.utterance_dropped(utterance, reason, detail);
+    }
+
+    fn tier(&self, tier: Tier) {
+        for room in self.0.state.lock().rooms.values_mut() {
+            room.events.emit(EventKind::ServerTier { tier: tier.label().to_owned() });
+        }
     }
 }

@@ -63,7 +63,8 @@ impl SpeechSink for ListenerSink {
 
     fn heard(&self, peer: PeerId, utterance: UtteranceId, heard: Heard) {
         let shared = &self.0;
-        let (language, targets, mut voices) = {
+        let Some(engine) = shared.engine() else { return };
+        let (language, targets, mut voices, is_conference) = {
             let mut state = shared.state.lock();
             let Some(room) = state.room_of_mut(peer) else { return };
             shared.barge_in(room, peer, false);
@@ -84,7 +85,7 @@ impl SpeechSink for ListenerSink {
                 shared.announce(room, peer, utterance, true);
             }
             let Some(member) = room.member(peer) else { return };
-            (member.language, room.targets(peer), room.voices(peer))
+            (member.language, room.targets(peer), room.voices(peer), room.is_conference())
         };
         let Heard { samples_16k, first_voiced, last_voiced, ended } = heard;
         let cancel = CancelToken::new();
@@ -113,9 +114,9 @@ impl SpeechSink for ListenerSink {
             targets: wanted,
             times: Times::new(first_voiced.arrived, last_voiced.arrived, ended),
             voiced,
+            deadline: engine.deadline(is_conference),
             cancel,
         };
-        let Some(engine) = shared.engine() else { return };
         if engine.submit(job).is_err() {
             shared.end_everywhere(utterance);
             let detail = "not interpreted: the server has more speech than it can recognise";

@@ -3,7 +3,7 @@
 use crate::wire::{Event, EventKind, FLOOR};
 
 /// Every type of event.
-const TYPES: [&str; 12] = [
+const TYPES: [&str; 13] = [
     "room.started",
     "room.ended",
     "participant.joined",
@@ -16,6 +16,7 @@ const TYPES: [&str; 12] = [
     "utterance.translation",
     "utterance.spoken",
     "utterance.dropped",
+    "server.tier",
 ];
 
 /// A choice of events. The default takes all of them.
@@ -87,6 +88,7 @@ pub(super) fn type_of(kind: &EventKind) -> &'static str {
         EventKind::UtteranceTranslation { .. } => "utterance.translation",
         EventKind::UtteranceSpoken { .. } => "utterance.spoken",
         EventKind::UtteranceDropped { .. } => "utterance.dropped",
+        EventKind::ServerTier { .. } => "server.tier",
     }
 }
 

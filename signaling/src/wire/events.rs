@@ -188,6 +188,15 @@ pub enum EventKind {
         /// The sentence.
         detail: String,
     },
+    /// The server has more to do than it can do in time and leaves something out, or has caught up
+    /// and takes something up again.
+    #[serde(rename = "server.tier")]
+    ServerTier {
+        /// What is left out now, each with those before it: `full` (nothing), `no_speculation`
+        /// (recognition before the end of an utterance), `cheaper_voice`, `cheaper_translator`,
+        /// `captions_only` (speech).
+        tier: String,
+    },
 }
 
 /// Which text of an utterance is not final yet.

@@ -170,11 +170,6 @@ impl LanguageModel {
         }
     }
 
-    /// What its batcher has done so far.
-    pub fn stats(&self) -> BatchStats {
-        self.batcher.stats()
-    }
-
     /// The decoder, for tests and measurements.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
@@ -299,6 +294,10 @@ impl Translator for LanguageModel {
     fn supports(&self, from: Language, to: Language) -> bool {
         let knows = |language: Language| LANGUAGES.contains(&language.code());
         from != to && knows(from) && knows(to)
+    }
+
+    fn batch_stats(&self) -> Option<BatchStats> {
+        Some(self.batcher.stats())
     }
 
     fn translate(
