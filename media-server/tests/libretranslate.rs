@@ -72,7 +72,7 @@ impl Face {
         let get = |name| store.require(name).expect("the weights: run `make models`");
         let models = Models {
             vad: Vad::load(&get("silero-vad")).unwrap(),
-            recogniser: Arc::new(Whisper::load(&get("whisper-base"), Precision::Q6K).unwrap()),
+            recogniser: Arc::new(Whisper::load(&get("whisper-base"), Precision::Int8).unwrap()),
             translator: ladder(&[apertium()]),
             voices: VoiceSet::new(vec![Arc::new(Espeak::new().unwrap()) as Arc<dyn Voice>]),
         };

@@ -265,7 +265,7 @@ impl Whisper {
         times.mel += began.elapsed();
 
         let began = Instant::now();
-        let audio = self.encoder.forward(mel, positions, cancel)?;
+        let audio = self.encoder.forward(&mel, positions, cancel)?;
         times.encode += began.elapsed();
 
         let began = Instant::now();

@@ -190,7 +190,7 @@ impl Models {
             .transpose()?;
 
         let vad = Vad::load(&vad_folder)?;
-        let recogniser = Arc::new(Whisper::load(&whisper_folder, Precision::Q6K)?);
+        let recogniser = Arc::new(Whisper::load(&whisper_folder, Precision::Int8)?);
         tracing::info!(folder = %whisper_folder.display(), "loaded the recogniser");
 
         let directions = config

@@ -1,5 +1,7 @@
 //! The decoder: tokens in, scores of the next token out, with every key and value kept.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{FeedForward, Loader, Norm};
@@ -105,13 +107,18 @@ impl Decoder {
         let embeddings = match precision {
             Precision::F32 => Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?,
             // Published weights are f16, so half the memory loses nothing.
-            Precision::Q6K => Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?
+            Precision::Int8 => Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?
                 .to_dtype(DType::F16)?,
         };
+        let positions = loader.positions("decoder", dimensions.text_positions)?;
         let head = Linear::new(table, vec![0.0; vocabulary], width, precision)?;
         Ok(Self {
             embeddings,
-            positions: loader.positions("decoder", dimensions.text_positions)?,
+            positions: Tensor::from_vec(
+                positions,
+                (dimensions.text_positions, width),
+                &Device::Cpu,
+            )?,
             norm: loader.norm("decoder/layer_norm")?,
             layers,
             head,
@@ -122,21 +129,24 @@ impl Decoder {
     pub fn begin(&self, audio: &Tensor, capacity: usize) -> Result<DecoderState> {
         let capacity = capacity.min(self.positions.dim(0)?);
         let (positions, width) = audio.dims2()?;
+        let mut inputs = self.head.room();
+        ops::read(audio, |audio| inputs.set(audio, width))?;
+        let mut kv = vec![0.0; positions * 2 * width];
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let head_width = width / layer.heads;
-            let kv = layer
-                .cross_kv
-                .forward(audio)?
-                .reshape((positions, 2, layer.heads, head_width))?
-                .permute((1, 2, 0, 3))?
-                .contiguous()?;
+            layer.cross_kv.apply(&inputs, &mut kv)?;
+            let audio = (layer.heads, positions, head_width);
+            let part = |kind: usize| {
+                let values = by_head(&kv, kind * width..(kind + 1) * width, head_width);
+                Tensor::from_vec(values, audio, &Device::Cpu)
+            };
             let text = (layer.heads, capacity, head_width);
             layers.push(LayerState {
                 keys: Tensor::zeros(text, DType::F32, &Device::Cpu)?,
                 values: Tensor::zeros(text, DType::F32, &Device::Cpu)?,
-                cross_keys: kv.get(0)?,
-                cross_values: kv.get(1)?,
+                cross_keys: part(0)?,
+                cross_values: part(1)?,
             });
         }
         Ok(DecoderState { layers, length: 0, capacity })
@@ -160,8 +170,19 @@ impl Decoder {
     /// Scores of the token that follows row `row` of [`forward`](Self::forward)'s result, one per
     /// token id.
     pub fn scores(&self, hidden: &Tensor, row: usize) -> Result<Vec<f32>> {
-        self.head.product(&hidden.narrow(0, row, 1)?)?.flatten_all()?.to_vec1()
+        self.head.forward(&hidden.narrow(0, row, 1)?)?.flatten_all()?.to_vec1()
     }
+}
+
+/// Some columns of `kv`, rows of keys and values, as (heads, rows, head width).
+fn by_head(kv: &[f32], columns: Range<usize>, head_width: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(kv.len() / 2);
+    for start in columns.clone().step_by(head_width) {
+        for row in kv.chunks_exact(2 * columns.len()) {
+            values.extend_from_slice(&row[start..start + head_width]);
+        }
+    }
+    values
 }
 
 impl Layer {
@@ -177,12 +198,12 @@ impl Layer {
         let queries = qkv.narrow(1, 0, width)?.contiguous()?;
         let visible = Attend { first_row_sees: past + 1, causal: true };
         let attended = ops::attend(&queries, &cache.keys, &cache.values, visible)?;
-        ops::add_residual(x, &self.out.product(&attended)?, self.out.bias())?;
+        self.out.add_to(x, &attended)?;
 
         let queries = self.cross_query.forward(&self.cross_norm.forward(x)?)?;
         let all = Attend { first_row_sees: cache.cross_keys.dim(1)?, causal: false };
         let attended = ops::attend(&queries, &cache.cross_keys, &cache.cross_values, all)?;
-        ops::add_residual(x, &self.cross_out.product(&attended)?, self.cross_out.bias())?;
+        self.cross_out.add_to(x, &attended)?;
         self.feed_forward.add_to(x)
     }
 }
