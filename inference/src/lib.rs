@@ -6,7 +6,8 @@
 //! weights come from: fetched once, checked by SHA-256, and used offline from then on.
 
 pub mod cancel;
-pub mod int8;
+mod huge_pages;
+mod int8;
 pub mod language;
 pub mod store;
 pub mod text_language;

@@ -65,7 +65,9 @@ fn the_short_window_gives_one_copy_of_speech_that_is_cut_off() {
 
 #[test]
 fn a_loop_in_a_window_with_little_silence_is_cut_and_heard_again() {
-    let little = Window::Padded(Duration::from_millis(200));
+    // From 100 ms on, 32-bit floats and 8-bit weights alike now and then end a text after a second
+    // copy, which is no loop yet.
+    let little = Window::Padded(Duration::from_millis(50));
     let timed = hear_passages_once(little, true);
     let plain = hear_passages_once(little, false);
     assert!(timed + plain > 2 * PASSAGES.len(), "none of the passages looped");

@@ -9,7 +9,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{GROUP, Multiply, Sums, Weights};
+use super::{GROUP, Multiply, PANEL, Sums, Weights};
 
 /// Outputs that one pass over the inputs sums.
 const STRIP: usize = 8;
@@ -45,30 +45,43 @@ impl Multiply for Avx2 {
         sums: &mut [Sums; R],
     ) {
         // SAFETY: `self` exists only where `detect` found the features.
-        unsafe { sum(panel, rows, sums) }
+        unsafe {
+            match R {
+                1 => sum::<R, 4>(panel, rows, sums),
+                2 | 3 => sum::<R, 2>(panel, rows, sums),
+                _ => sum::<R, 1>(panel, rows, sums),
+            }
+        }
     }
 }
 
+/// `S` strips at once.
 #[target_feature(enable = "avx2")]
-fn sum<const R: usize>(panel: &[Weights], rows: &[[i64; R]], sums: &mut [Sums; R]) {
-    for strip in 0..size_of::<Weights>() / (STRIP * GROUP) {
-        let mut low = [_mm256_setzero_si256(); R];
-        let mut high = [_mm256_setzero_si256(); R];
+fn sum<const R: usize, const S: usize>(panel: &[Weights], rows: &[[i64; R]], sums: &mut [Sums; R]) {
+    for first in (0..PANEL / STRIP).step_by(S) {
+        let mut low = [[_mm256_setzero_si256(); S]; R];
+        let mut high = [[_mm256_setzero_si256(); S]; R];
         for index in 0..panel.len().min(rows.len()) {
-            let (weights, group) = (&panel[index], &rows[index]);
-            let weights = &weights.as_chunks::<{ STRIP / 2 }>().0[2 * strip..];
-            let (first, second) = (load(&weights[0]), load(&weights[1]));
-            for row in 0..R {
-                let values = _mm256_set1_epi64x(group[row]);
-                low[row] = _mm256_add_epi32(low[row], _mm256_madd_epi16(values, first));
-                high[row] = _mm256_add_epi32(high[row], _mm256_madd_epi16(values, second));
+            let weights = panel[index].0.as_chunks::<{ STRIP / 2 }>().0;
+            for strip in 0..S {
+                let weights = &weights[2 * (first + strip)..][..2];
+                let (even, odd) = (load(&weights[0]), load(&weights[1]));
+                for row in 0..R {
+                    let values = _mm256_set1_epi64x(rows[index][row]);
+                    let (even, odd) =
+                        (_mm256_madd_epi16(values, even), _mm256_madd_epi16(values, odd));
+                    low[row][strip] = _mm256_add_epi32(low[row][strip], even);
+                    high[row][strip] = _mm256_add_epi32(high[row][strip], odd);
+                }
             }
         }
         for row in 0..R {
-            // Two halves of each sum lie side by side.
-            let folded = _mm256_hadd_epi32(low[row], high[row]);
-            let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(folded);
-            store(&mut sums[row].as_chunks_mut::<STRIP>().0[strip], ordered);
+            for strip in 0..S {
+                // Two halves of each sum lie side by side.
+                let folded = _mm256_hadd_epi32(low[row][strip], high[row][strip]);
+                let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(folded);
+                store(&mut sums[row].as_chunks_mut::<STRIP>().0[first + strip], ordered);
+            }
         }
     }
 }

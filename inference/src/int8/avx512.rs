@@ -57,7 +57,7 @@ fn sum<const R: usize>(panel: &[Weights], totals: &Sums, rows: &[[i32; R]], sums
     let mut high = [_mm512_mullo_epi32(load(high), offset); R];
     for index in 0..panel.len().min(rows.len()) {
         let (weights, group) = (&panel[index], &rows[index]);
-        let [first, second] = halves(weights);
+        let [first, second] = halves(&weights.0);
         let (first, second) = (load(first), load(second));
         for row in 0..R {
             let values = _mm512_set1_epi32(group[row]);

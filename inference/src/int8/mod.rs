@@ -16,11 +16,15 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use std::sync::Arc;
+
 #[cfg(target_arch = "x86_64")]
 use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use avx512::Avx512;
 use portable::Portable;
+
+use crate::huge_pages;
 
 /// Outputs that one pass over the inputs sums.
 const PANEL: usize = 32;
@@ -33,8 +37,11 @@ const HIGHEST: f32 = 127.0;
 /// Values that the loops over one row take at once.
 const LANES: usize = 16;
 
-/// Four inputs of each output of a panel.
-type Weights = [[i8; GROUP]; PANEL];
+/// Four inputs of each output of a panel; whole cache lines.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Weights([[i8; GROUP]; PANEL]);
+
 /// Sums of products, one for each output of a panel.
 type Sums = [i32; PANEL];
 
@@ -64,8 +71,11 @@ const MOST_ROWS: usize = 12;
 pub struct Matrix {
     outputs: usize,
     inputs: usize,
-    /// For each panel its groups of inputs; beyond the matrix zeros.
-    weights: Vec<Weights>,
+    /// For each panel its groups of inputs; beyond the matrix zeros. They lie in memory that may
+    /// hold other matrices as well.
+    weights: Arc<Vec<Weights>>,
+    /// Where they begin there.
+    first: usize,
     /// The sum of each output's weights, by panel.
     totals: Vec<Sums>,
     /// Per output.
@@ -77,7 +87,7 @@ impl Matrix {
     pub fn new(values: &[f32], inputs: usize) -> Self {
         let outputs = values.len() / inputs;
         let groups = inputs.div_ceil(GROUP);
-        let mut weights = vec![[[0; GROUP]; PANEL]; outputs.div_ceil(PANEL) * groups];
+        let mut weights = vec![Weights([[0; GROUP]; PANEL]); outputs.div_ceil(PANEL) * groups];
         let mut totals = vec![[0; PANEL]; outputs.div_ceil(PANEL)];
         let mut scales = Vec::with_capacity(outputs);
         let mut rounded = vec![0; inputs];
@@ -85,16 +95,30 @@ impl Matrix {
             scales.push(round(row, &mut rounded));
             let (panel, lane) = (output / PANEL, output % PANEL);
             for (group, values) in rounded.chunks(GROUP).enumerate() {
-                weights[panel * groups + group][lane][..values.len()].copy_from_slice(values);
+                weights[panel * groups + group].0[lane][..values.len()].copy_from_slice(values);
             }
             totals[panel][lane] = rounded.iter().map(|&weight| i32::from(weight)).sum();
         }
-        Self { outputs, inputs, weights, totals, scales }
+        Self { outputs, inputs, weights: Arc::new(weights), first: 0, totals, scales }
     }
 
-    /// Values that it takes per row.
-    pub fn inputs(&self) -> usize {
-        self.inputs
+    /// Moves the weights of all matrices of a model together, onto huge pages, in the order given:
+    /// best the one in which they are used.
+    pub fn gather(matrices: &mut [&mut Self]) {
+        let total = matrices.iter().map(|matrix| matrix.weights().len()).sum();
+        let mut together = huge_pages::with_capacity(total);
+        for matrix in matrices.iter_mut() {
+            let first = together.len();
+            together.extend_from_slice(matrix.weights());
+            (matrix.weights, matrix.first) = (Arc::default(), first);
+        }
+        let together = Arc::new(together);
+        matrices.iter_mut().for_each(|matrix| matrix.weights = Arc::clone(&together));
+    }
+
+    fn weights(&self) -> &[Weights] {
+        let count = self.totals.len() * self.inputs.div_ceil(GROUP);
+        &self.weights[self.first..self.first + count]
     }
 
     /// `y = x Wᵀ + b`, `y` of (rows, outputs).
@@ -129,6 +153,7 @@ impl Matrix {
         put: impl Fn(&mut f32, f32) + Copy,
     ) {
         let groups = self.inputs.div_ceil(GROUP);
+        let weights = self.weights();
         let mut sums = [[0; PANEL]; MOST_ROWS];
         let at_once = (CACHED_BYTES / (groups * size_of::<Weights>())).max(1);
         for first in (0..self.totals.len()).step_by(at_once) {
@@ -139,7 +164,7 @@ impl Matrix {
                 .zip(y.chunks_mut(K::ROWS * self.outputs));
             for ((rows, row_scales), y) in blocks {
                 for panel in panels.clone() {
-                    let weights = &self.weights[panel * groups..(panel + 1) * groups];
+                    let weights = &weights[panel * groups..(panel + 1) * groups];
                     let totals = &self.totals[panel];
                     sum_block(kernel, weights, totals, rows, row_scales.len(), &mut sums);
                     let outputs = panel * PANEL..((panel + 1) * PANEL).min(self.outputs);
@@ -368,6 +393,9 @@ mod tests {
                 let mut y = vec![0.0; count * outputs];
                 matrix.product(&rows, &bias, &mut y);
                 let mut added = y.clone();
+                let mut others = [0, 1].map(|_| Matrix::new(&weights, inputs));
+                Matrix::gather(&mut others.each_mut());
+                let matrix = &others[1];
                 matrix.add_product(&rows, &bias, &mut added);
                 for (index, (y, added)) in y.iter().zip(added).enumerate() {
                     let (row, output) = (index / outputs, index % outputs);

@@ -1,6 +1,8 @@
 //! Sums of products in plain code, for processors without a kernel of their own.
+// Indices over the const sizes are what unrolls; iterators over arrays are calls.
+#![allow(clippy::needless_range_loop)]
 
-use super::{GROUP, Multiply, Sums, Weights};
+use super::{GROUP, Multiply, PANEL, Sums, Weights};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
@@ -22,11 +24,12 @@ impl Multiply for Portable {
     ) {
         *sums = [Sums::default(); R];
         for (weights, group) in panel.iter().zip(rows) {
-            for (sums, values) in sums.iter_mut().zip(group) {
-                let values = values.map(i32::from);
-                for (sum, weights) in sums.iter_mut().zip(weights) {
-                    for (weight, value) in weights.iter().zip(values) {
-                        *sum += i32::from(*weight) * value;
+            for row in 0..R {
+                let [a, b, c, d] = group[row];
+                let values = [i32::from(a), i32::from(b), i32::from(c), i32::from(d)];
+                for output in 0..PANEL {
+                    for index in 0..GROUP {
+                        sums[row][output] += i32::from(weights.0[output][index]) * values[index];
                     }
                 }
             }

@@ -57,9 +57,14 @@ impl Inputs {
 
     /// Replaces them by `values`, row by row of `width` each.
     pub fn set(&mut self, values: &[f32], width: usize) {
-        self.compute(values.len() / width, width, |index, row| {
-            row.copy_from_slice(&values[index * width..(index + 1) * width]);
-        });
+        match &mut self.0 {
+            Kind::Dense { values: stored, width: stored_width } => {
+                *stored_width = width;
+                stored.clear();
+                stored.extend_from_slice(values);
+            }
+            Kind::Int8(rows) => rows.set(values, width),
+        }
     }
 }
 
@@ -96,6 +101,15 @@ impl Linear {
             Weight::Dense(_) => Precision::F32,
             Weight::Int8(_) => Precision::Int8,
         })
+    }
+
+    /// Moves the weights of 8 bits together, in the order given: best the one of their use.
+    pub fn gather(linears: Vec<&mut Self>) {
+        let matrices = linears.into_iter().filter_map(|linear| match &mut linear.weight {
+            Weight::Int8(matrix) => Some(matrix),
+            Weight::Dense(_) => None,
+        });
+        Matrix::gather(&mut matrices.collect::<Vec<_>>());
     }
 
     /// `y = x Wᵀ + b`, `y` of (rows, outputs).

@@ -45,6 +45,7 @@ pub use transcribe::{StageTimes, TranscribeOptions, Window};
 pub use transcript::{TimedText, Transcript};
 
 use config::ModelConfig;
+use linear::Linear;
 use mel::MelSpectrogram;
 use model::{Decoder, Encoder};
 use tokens::Tokens;
@@ -120,8 +121,9 @@ impl Whisper {
         let mut weights = Weights::open(dir)?;
         let dimensions = Dimensions::of(&mut weights, &config)?;
         let tokens = Tokens::read(dir, dimensions.vocabulary, &config)?;
-        let encoder = Encoder::load(&mut weights, &dimensions, precision)?;
-        let decoder = Decoder::load(&mut weights, &dimensions, precision)?;
+        let mut encoder = Encoder::load(&mut weights, &dimensions, precision)?;
+        let mut decoder = Decoder::load(&mut weights, &dimensions, precision)?;
+        Linear::gather(encoder.linears().into_iter().chain(decoder.linears()).collect());
         let mel = MelSpectrogram::new(dimensions.mel_bands);
         let whisper = Self { dimensions, mel, tokens, encoder, decoder };
         whisper.warm_up()?;

@@ -124,13 +124,16 @@ impl CustomOp3 for Attend {
                     row * width + head * head_width..row * width + (head + 1) * head_width;
                 let weights = &mut weights[..sees];
                 let query = &queries[columns.clone()];
-                for (weight, key) in weights.iter_mut().zip(keys.chunks_exact(head_width)) {
-                    *weight = dot(query, key);
+                for (index, weight) in weights.iter_mut().enumerate() {
+                    *weight = dot(query, &keys[index * head_width..(index + 1) * head_width]);
                 }
                 softmax_row(weights);
-                let out = &mut attended[columns];
-                for (weight, value) in weights.iter().zip(values.chunks_exact(head_width)) {
-                    out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
+                let out = &mut attended[columns][..head_width];
+                for (index, weight) in weights.iter().enumerate() {
+                    let value = &values[index * head_width..(index + 1) * head_width];
+                    for column in 0..head_width {
+                        out[column] += weight * value[column];
+                    }
                 }
             }
         }
@@ -148,7 +151,18 @@ pub fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
             lanes[lane] += term(chunk[lane]);
         }
     }
-    lanes.iter().sum::<f32>() + rest.iter().map(|value| term(*value)).sum::<f32>()
+    total(lanes) + rest.iter().map(|value| term(*value)).sum::<f32>()
+}
+
+/// The sum of all lanes, by halves.
+#[inline]
+fn total(mut lanes: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    lanes[0]
 }
 
 #[inline]
@@ -161,7 +175,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
             lanes[lane] += a[lane] * b[lane];
         }
     }
-    lanes.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+    total(lanes) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// The highest value; minus infinity for none.
@@ -179,9 +193,13 @@ pub fn maximum(values: &[f32]) -> f32 {
 
 fn softmax_row(row: &mut [f32]) {
     let highest = maximum(row);
-    row.iter_mut().for_each(|value| *value = exp(*value - highest));
+    for value in row.iter_mut() {
+        *value = exp(*value - highest);
+    }
     let scale = 1.0 / sum(row, |value| value);
-    row.iter_mut().for_each(|value| *value *= scale);
+    for value in row.iter_mut() {
+        *value *= scale;
+    }
 }
 
 /// `e^x` within 3e-7 relative for -87 ≤ x ≤ 88; beyond, the value at the bound.

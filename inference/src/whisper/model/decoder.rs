@@ -125,6 +125,20 @@ impl Decoder {
         })
     }
 
+    /// All matrices, in the order of their use: those of the audio, then those of each token.
+    pub fn linears(&mut self) -> Vec<&mut Linear> {
+        let (mut audio, mut token) = (Vec::new(), Vec::new());
+        for layer in &mut self.layers {
+            let FeedForward { rise, fall, .. } = &mut layer.feed_forward;
+            audio.push(&mut layer.cross_kv);
+            token.extend([&mut layer.qkv, &mut layer.out]);
+            token.extend([&mut layer.cross_query, &mut layer.cross_out, rise, fall]);
+        }
+        audio.extend(token);
+        audio.push(&mut self.head);
+        audio
+    }
+
     /// Caches for a request of up to `capacity` tokens over the encoder's output (positions, width).
     pub fn begin(&self, audio: &Tensor, capacity: usize) -> Result<DecoderState> {
         let capacity = capacity.min(self.positions.dim(0)?);

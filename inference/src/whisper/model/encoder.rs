@@ -85,6 +85,16 @@ impl Encoder {
         })
     }
 
+    /// All matrices, in the order of their use.
+    pub fn linears(&mut self) -> Vec<&mut Linear> {
+        let mut linears = vec![&mut self.conv1.linear, &mut self.conv2.linear];
+        for layer in &mut self.layers {
+            let FeedForward { rise, fall, .. } = &mut layer.feed_forward;
+            linears.extend([&mut layer.qkv, &mut layer.out, rise, fall]);
+        }
+        linears
+    }
+
     /// Encodes `mel`, 2 × `positions` frames of one value per mel band, to (positions, width).
     ///
     /// # Errors
