@@ -16,7 +16,7 @@ use inference::whisper::{Precision, TranscribeOptions, Whisper, Window};
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let model = arguments.next().context("name the model folder")?;
-    let mut precision = Precision::Q6K;
+    let mut precision = Precision::Int8;
     let mut options = TranscribeOptions::default();
     let mut repeat = 1;
     let mut files = Vec::new();

@@ -8,6 +8,8 @@
 
 pub mod batch;
 pub mod cancel;
+mod huge_pages;
+mod int8;
 pub mod language;
 pub mod store;
 pub mod text_language;

@@ -47,7 +47,7 @@ fn quantised_short_windows_are_within_a_point_of_the_float_reference() {
     let json = include_str!("data/whisper/corpus.json");
     let corpus: Corpus = serde_json::from_str(json).expect("valid corpus");
     assert!(corpus.clips.len() >= 60, "the corpus has only {} clips", corpus.clips.len());
-    let whisper = load(Precision::Q6K);
+    let whisper = load(Precision::Int8);
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     let mut total = Tally::default();
     for clip in &corpus.clips {

@@ -90,7 +90,7 @@ impl House {
         let (vad, whisper) = (folder("silero-vad"), folder("whisper-base"));
         Self {
             vad: Vad::load(&vad).unwrap_or_else(|error| missing(&vad, error.to_string())),
-            whisper: Whisper::load(&whisper, &Precision::Q6K.into())
+            whisper: Whisper::load(&whisper, &Precision::Int8.into())
                 .unwrap_or_else(|error| missing(&whisper, error.to_string())),
         }
     }

@@ -73,7 +73,7 @@ impl Face {
         let models = Models {
             vad: Vad::load(&get("silero-vad")).unwrap(),
             recogniser: Arc::new(
-                Whisper::load(&get("whisper-base"), &Precision::Q6K.into()).unwrap(),
+                Whisper::load(&get("whisper-base"), &Precision::Int8.into()).unwrap(),
             ),
             translator: ladder(&[apertium()]),
             voices: VoiceSet::new(vec![Arc::new(Espeak::new().unwrap()) as Arc<dyn Voice>]),

@@ -12,19 +12,38 @@ pub use decoder::{Audio, Decoder, DecoderState, StatefulSpan};
 pub use encoder::Encoder;
 
 use super::config::Dimensions;
-use super::linear::Linear;
+use super::linear::{Inputs, Linear};
 use super::weights::Weights;
 use super::{Precision, WhisperError, ops};
 
 /// Layer normalisation with its learned scale and shift.
 struct Norm {
-    gamma: Tensor,
-    beta: Tensor,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
 }
 
 impl Norm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::layer_norm(x, &self.gamma, &self.beta)
+        let mut normed = vec![0.0; x.elem_count()];
+        let width = self.gamma.len();
+        ops::read(x, |x| {
+            for (x, normed) in x.chunks_exact(width).zip(normed.chunks_exact_mut(width)) {
+                self.row(x, normed);
+            }
+        })?;
+        Tensor::from_vec(normed, x.shape(), &Device::Cpu)
+    }
+
+    /// Normalises the rows of `x` into `inputs`.
+    fn prepare(&self, x: &[f32], inputs: &mut Inputs) {
+        let width = self.gamma.len();
+        inputs.compute(x.len() / width, width, |row, out| {
+            self.row(&x[row * width..(row + 1) * width], out);
+        });
+    }
+
+    fn row(&self, x: &[f32], out: &mut [f32]) {
+        ops::layer_norm(x, &self.gamma, &self.beta, out);
     }
 }
 
@@ -37,10 +56,22 @@ struct FeedForward {
 
 impl FeedForward {
     fn add_to(&self, x: &Tensor) -> Result<()> {
-        let inner = self.rise.product(&self.norm.forward(x)?)?;
-        ops::bias_gelu(&inner, self.rise.bias())?;
-        let y = self.fall.product(&inner)?;
-        ops::add_residual(x, &y, self.fall.bias())
+        let mut inputs = self.rise.room();
+        let mut inner = Vec::new();
+        ops::update(x, |x| self.add(x, &mut inputs, &mut inner))
+    }
+
+    /// As [`add_to`](Self::add_to), with room for inputs and what lies between the layers.
+    fn add(&self, x: &mut [f32], inputs: &mut Inputs, inner: &mut Vec<f32>) -> Result<()> {
+        let (rows, width) = (x.len() / self.fall.outputs(), self.fall.inputs());
+        inner.resize(rows * width, 0.0);
+        self.norm.prepare(x, inputs);
+        self.rise.apply(inputs, inner)?;
+        inputs.compute(rows, width, |row, out| {
+            out.copy_from_slice(&inner[row * width..(row + 1) * width]);
+            ops::gelu(out);
+        });
+        self.fall.add(inputs, x)
     }
 }
 
@@ -99,10 +130,7 @@ impl Loader<'_> {
         let width = self.dimensions.width;
         let gamma = self.weights.read_shaped(&format!("{name}/gamma"), &[width])?;
         let beta = self.weights.read_shaped(&format!("{name}/beta"), &[width])?;
-        Ok(Norm {
-            gamma: Tensor::from_vec(gamma, width, &Device::Cpu)?,
-            beta: Tensor::from_vec(beta, width, &Device::Cpu)?,
-        })
+        Ok(Norm { gamma, beta })
     }
 
     fn feed_forward(&mut self, layer: &str) -> std::result::Result<FeedForward, WhisperError> {
@@ -114,10 +142,13 @@ impl Loader<'_> {
         })
     }
 
-    fn positions(&mut self, side: &str, count: usize) -> std::result::Result<Tensor, WhisperError> {
+    /// (count, width).
+    fn positions(
+        &mut self,
+        side: &str,
+        count: usize,
+    ) -> std::result::Result<Vec<f32>, WhisperError> {
         let shape = [count, self.dimensions.width];
-        let name = format!("{side}/position_encodings/encodings");
-        let values = self.weights.read_shaped(&name, &shape)?;
-        Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?)
+        self.weights.read_shaped(&format!("{side}/position_encodings/encodings"), &shape)
     }
 }

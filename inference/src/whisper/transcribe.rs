@@ -262,7 +262,7 @@ impl Whisper {
         times.mel += began.elapsed();
 
         let began = Instant::now();
-        let encoded = self.encoder.forward(mel, positions, cancel)?;
+        let encoded = self.encoder.forward(&mel, positions, cancel)?;
         times.encode += began.elapsed();
 
         let began = Instant::now();

@@ -20,7 +20,7 @@ pub struct Recogniser {
 impl Recogniser {
     pub fn load() -> Self {
         let folder = models().join("whisper-base");
-        let whisper = Whisper::load(&folder, &Precision::Q6K.into()).unwrap_or_else(|error| {
+        let whisper = Whisper::load(&folder, &Precision::Int8.into()).unwrap_or_else(|error| {
             panic!("{error} ({}): fetch the models or set DRAGOMAN_MODELS", folder.display())
         });
         Self { whisper, options: TranscribeOptions::default() }

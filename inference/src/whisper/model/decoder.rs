@@ -126,32 +126,54 @@ impl Decoder {
         let embeddings = match precision {
             Precision::F32 => Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?,
             // Published weights are f16, so half the memory loses nothing.
-            Precision::Q6K => Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?
+            Precision::Int8 => Tensor::from_slice(&table, (vocabulary, width), &Device::Cpu)?
                 .to_dtype(DType::F16)?,
         };
+        let positions = loader.positions("decoder", dimensions.text_positions)?;
         let head = Linear::new(table, vec![0.0; vocabulary], width, precision)?;
         Ok(Self {
             embeddings,
-            positions: loader.positions("decoder", dimensions.text_positions)?,
+            positions: Tensor::from_vec(
+                positions,
+                (dimensions.text_positions, width),
+                &Device::Cpu,
+            )?,
             norm: loader.norm("decoder/layer_norm")?,
             layers,
             head,
         })
     }
 
+    /// All matrices, in the order of their use: those of the audio, then those of each token.
+    pub fn linears(&mut self) -> Vec<&mut Linear> {
+        let (mut audio, mut token) = (Vec::new(), Vec::new());
+        for layer in &mut self.layers {
+            let FeedForward { rise, fall, .. } = &mut layer.feed_forward;
+            audio.push(&mut layer.cross_kv);
+            token.extend([&mut layer.qkv, &mut layer.out]);
+            token.extend([&mut layer.cross_query, &mut layer.cross_out, rise, fall]);
+        }
+        audio.extend(token);
+        audio.push(&mut self.head);
+        audio
+    }
+
     /// Keys and values of the encoder's output (positions, width), for all requests over it.
     pub fn attend_to(&self, encoded: &Tensor) -> Result<Audio> {
         let (positions, width) = encoded.dims2()?;
+        let mut inputs = self.head.room();
+        ops::read(encoded, |encoded| inputs.set(encoded, width))?;
+        let mut kv = vec![0.0; positions * 2 * width];
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let head_width = width / layer.heads;
-            let kv = layer
-                .cross_kv
-                .forward(encoded)?
-                .reshape((positions, 2, layer.heads, head_width))?
-                .permute((1, 2, 0, 3))?
-                .contiguous()?;
-            layers.push((kv.get(0)?, kv.get(1)?));
+            layer.cross_kv.apply(&inputs, &mut kv)?;
+            let shape = (layer.heads, positions, head_width);
+            let part = |kind: usize| {
+                let values = by_head(&kv, kind * width..(kind + 1) * width, head_width);
+                Tensor::from_vec(values, shape, &Device::Cpu)
+            };
+            layers.push((part(0)?, part(1)?));
         }
         Ok(Audio { layers, positions })
     }
@@ -202,8 +224,19 @@ impl Decoder {
     /// each, one score per token id.
     pub fn scores(&self, hidden: &Tensor, rows: &[u32]) -> Result<Vec<Vec<f32>>> {
         let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
-        self.head.product(&hidden.index_select(&rows, 0)?)?.to_vec2()
+        self.head.forward(&hidden.index_select(&rows, 0)?)?.to_vec2()
     }
+}
+
+/// Some columns of `kv`, rows of keys and values, as (heads, rows, head width).
+fn by_head(kv: &[f32], columns: Range<usize>, head_width: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(kv.len() / 2);
+    for start in columns.clone().step_by(head_width) {
+        for row in kv.chunks_exact(2 * columns.len()) {
+            values.extend_from_slice(&row[start..start + head_width]);
+        }
+    }
+    values
 }
 
 impl Layer {
@@ -226,7 +259,7 @@ impl Layer {
             let visible = Attend { first_row_sees: past + 1, causal: true };
             ops::attend(&part(0)?, &cache.keys, &cache.values, visible)
         })?;
-        ops::add_residual(x, &self.out.product(&attended)?, self.out.bias())?;
+        self.out.add_to(x, &attended)?;
 
         let queries = self.cross_query.forward(&self.cross_norm.forward(x)?)?;
         let attended = each_span(spans, |rows, state| {
@@ -236,7 +269,7 @@ impl Layer {
             let queries = queries.narrow(0, rows.start, rows.len())?.contiguous()?;
             ops::attend(&queries, keys, values, all)
         })?;
-        ops::add_residual(x, &self.cross_out.product(&attended)?, self.cross_out.bias())?;
+        self.cross_out.add_to(x, &attended)?;
         self.feed_forward.add_to(x)
     }
 }

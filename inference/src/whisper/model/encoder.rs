@@ -1,26 +1,29 @@
 //! The encoder: a log-mel spectrogram in, one vector per 20 ms out.
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
+use parking_lot::Mutex;
 
 use super::{FeedForward, Loader, Norm};
 use crate::CancelToken;
+use crate::whisper::attention::{self, attend};
 use crate::whisper::config::Dimensions;
-use crate::whisper::linear::Linear;
+use crate::whisper::linear::{Inputs, Linear};
 use crate::whisper::weights::Weights;
 use crate::whisper::{Precision, WhisperError, ops};
 
 /// Frames that each convolution spans.
 const KERNEL: usize = 3;
-/// Inputs of a quantised convolution are padded to whole K-quant blocks.
-const BLOCK: usize = 256;
 
 /// The audio half of the network.
 pub struct Encoder {
     conv1: Convolution,
     conv2: Convolution,
-    positions: Tensor,
+    /// (positions, width).
+    positions: Vec<f32>,
     layers: Vec<Layer>,
     norm: Norm,
+    /// Rooms of earlier calls: memory fresh from the system costs as much as a layer.
+    rooms: Mutex<Vec<Room>>,
 }
 
 struct Layer {
@@ -37,7 +40,15 @@ struct Convolution {
     linear: Linear,
     channels: usize,
     stride: usize,
-    row: usize,
+}
+
+/// What the layers need room for, one after the other.
+struct Room {
+    inputs: Inputs,
+    qkv: Vec<f32>,
+    attention: attention::Room,
+    attended: Vec<f32>,
+    inner: Vec<f32>,
 }
 
 impl Encoder {
@@ -70,7 +81,18 @@ impl Encoder {
             positions: loader.positions("encoder", dimensions.audio_positions)?,
             norm: loader.norm("encoder/layer_norm")?,
             layers,
+            rooms: Mutex::default(),
         })
+    }
+
+    /// All matrices, in the order of their use.
+    pub fn linears(&mut self) -> Vec<&mut Linear> {
+        let mut linears = vec![&mut self.conv1.linear, &mut self.conv2.linear];
+        for layer in &mut self.layers {
+            let FeedForward { rise, fall, .. } = &mut layer.feed_forward;
+            linears.extend([&mut layer.qkv, &mut layer.out, rise, fall]);
+        }
+        linears
     }
 
     /// Encodes `mel`, 2 × `positions` frames of one value per mel band, to (positions, width).
@@ -79,40 +101,54 @@ impl Encoder {
     /// [`WhisperError::Cancelled`] between layers, [`WhisperError::Compute`].
     pub fn forward(
         &self,
-        mel: Vec<f32>,
+        mel: &[f32],
         positions: usize,
         cancel: &CancelToken,
     ) -> std::result::Result<Tensor, WhisperError> {
-        let mel = Tensor::from_vec(mel, (2 * positions, self.conv1.channels), &Device::Cpu)?;
-        let x = self.conv2.forward(&self.conv1.forward(&mel)?)?;
-        let x = (x + self.positions.narrow(0, 0, positions)?)?;
+        let mut room = self.rooms.lock().pop().unwrap_or_else(|| Room {
+            inputs: self.conv1.linear.room(),
+            qkv: Vec::new(),
+            attention: attention::Room::default(),
+            attended: Vec::new(),
+            inner: Vec::new(),
+        });
+        let x = self.encode(mel, &mut room, cancel);
+        self.rooms.lock().push(room);
+        let width = self.conv2.linear.outputs();
+        Ok(self.norm.forward(&Tensor::from_vec(x?, (positions, width), &Device::Cpu)?)?)
+    }
+
+    fn encode(
+        &self,
+        mel: &[f32],
+        room: &mut Room,
+        cancel: &CancelToken,
+    ) -> std::result::Result<Vec<f32>, WhisperError> {
+        let mut x = Vec::new();
+        self.conv1.forward(mel, &mut room.inputs, &mut room.inner)?;
+        self.conv2.forward(&room.inner, &mut room.inputs, &mut x)?;
+        x.iter_mut().zip(&self.positions).for_each(|(x, position)| *x += position);
         for layer in &self.layers {
             if cancel.is_cancelled() {
                 return Err(WhisperError::Cancelled);
             }
-            layer.add_to(&x)?;
+            layer.add_to(&mut x, room)?;
         }
-        Ok(self.norm.forward(&x)?)
+        Ok(x)
     }
 }
 
 impl Layer {
-    fn add_to(&self, x: &Tensor) -> Result<()> {
-        let (time, width) = x.dims2()?;
-        let head_width = width / self.heads;
-        let qkv = self.qkv.forward(&self.norm.forward(x)?)?;
-        // One head at a time: its scores stay in the cache between the two products.
-        let mut attended = Vec::with_capacity(self.heads);
-        for head in 0..self.heads {
-            let part = |kind: usize| qkv.narrow(1, kind * width + head * head_width, head_width);
-            let scores = part(0)?.matmul(&part(1)?.t()?)?;
-            ops::softmax(&scores)?;
-            attended.push(scores.matmul(&part(2)?)?);
-        }
-        let attended = Tensor::cat(&attended, D::Minus1)?;
-        debug_assert_eq!(attended.dims(), [time, width]);
-        ops::add_residual(x, &self.out.product(&attended)?, self.out.bias())?;
-        self.feed_forward.add_to(x)
+    fn add_to(&self, x: &mut [f32], room: &mut Room) -> Result<()> {
+        let width = self.out.outputs();
+        room.qkv.resize(3 * x.len(), 0.0);
+        room.attended.resize(x.len(), 0.0);
+        self.norm.prepare(x, &mut room.inputs);
+        self.qkv.apply(&room.inputs, &mut room.qkv)?;
+        attend(&room.qkv, width, self.heads, &mut room.attention, &mut room.attended);
+        room.inputs.set(&room.attended, width);
+        self.out.add(&room.inputs, x)?;
+        self.feed_forward.add(x, &mut room.inputs, &mut room.inner)
     }
 }
 
@@ -127,14 +163,9 @@ impl Convolution {
         let shape = [outputs, channels, KERNEL];
         let stored = loader.weights.read_shaped(&format!("{name}/weight"), &shape)?;
         let bias = loader.weights.read_shaped(&format!("{name}/bias"), &[outputs])?;
-        let row = match loader.precision {
-            Precision::F32 => KERNEL * channels,
-            Precision::Q6K => (KERNEL * channels).next_multiple_of(BLOCK),
-        };
+        let row = KERNEL * channels;
         let mut weight = vec![0.0; outputs * row];
-        for (out, kernel) in
-            weight.chunks_exact_mut(row).zip(stored.chunks_exact(KERNEL * channels))
-        {
+        for (out, kernel) in weight.chunks_exact_mut(row).zip(stored.chunks_exact(row)) {
             for channel in 0..channels {
                 for frame in 0..KERNEL {
                     out[frame * channels + channel] = kernel[channel * KERNEL + frame];
@@ -142,26 +173,24 @@ impl Convolution {
             }
         }
         let linear = Linear::new(weight, bias, row, loader.precision)?;
-        Ok(Self { linear, channels, stride, row })
+        Ok(Self { linear, channels, stride })
     }
 
-    /// Convolves (time, channels) with one frame of zeros on either side, then GELU.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let time = x.dim(0)?;
-        let frames = x.flatten_all()?.to_vec1::<f32>()?;
-        let rows = time / self.stride;
-        let mut columns = vec![0.0; rows * self.row];
-        for (index, column) in columns.chunks_exact_mut(self.row).enumerate() {
-            let centre = index * self.stride;
-            let first = centre.saturating_sub(1);
-            let last = (centre + 1).min(time - 1);
-            let skipped = (first + 1 - centre) * self.channels;
-            let source = &frames[first * self.channels..(last + 1) * self.channels];
-            column[skipped..skipped + source.len()].copy_from_slice(source);
-        }
-        let columns = Tensor::from_vec(columns, (rows, self.row), &Device::Cpu)?;
-        let y = self.linear.product(&columns)?;
-        ops::bias_gelu(&y, self.linear.bias())?;
-        Ok(y)
+    /// Convolves `frames` of as many values as there are channels with one frame of zeros on either
+    /// side, then GELU. Replaces `y` by (frames / stride, outputs).
+    fn forward(&self, frames: &[f32], inputs: &mut Inputs, y: &mut Vec<f32>) -> Result<()> {
+        let rows = frames.len() / self.channels / self.stride;
+        inputs.compute(rows, KERNEL * self.channels, |row, out| {
+            let before = (row * self.stride).checked_sub(1);
+            let first = before.unwrap_or(0) * self.channels;
+            let skipped = if before.is_none() { self.channels } else { 0 };
+            let present = &frames[first..frames.len().min(first + out.len() - skipped)];
+            out.fill(0.0);
+            out[skipped..skipped + present.len()].copy_from_slice(present);
+        });
+        y.resize(rows * self.linear.outputs(), 0.0);
+        self.linear.apply(inputs, y)?;
+        ops::gelu(y);
+        Ok(())
     }
 }
