@@ -10,6 +10,7 @@ use candle_core::quantized::QTensor;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::{Device, Result, Tensor};
 
+use super::arena::Arena;
 use super::cache::{KvCache, KvSegment};
 use super::gguf::Metadata;
 use super::kernel::Kernel;
@@ -114,8 +115,8 @@ impl Decoder {
             Some(kernel) => Some(Workers::new(kernel, threads)?),
             None => None,
         };
-        let tiled = workers.is_some();
-        let mut weights = Weights { content, reader, tiled };
+        let arena = workers.as_ref().map(|_| Arena::default());
+        let mut weights = Weights { content, reader, arena };
         let kv_width = config.kv_heads * config.head_dim;
         let blocks = (0..config.layers)
             .map(|index| {
@@ -149,7 +150,7 @@ impl Decoder {
         let head = if content.tensor_infos.contains_key("output.weight") {
             weights.linear("output", config.width, Some(vocabulary), false)?
         } else {
-            Linear::new(embedding.clone(), None, tiled)?
+            Linear::new(embedding.clone(), None, weights.arena.as_mut())?
         };
         let norm = weights.vector("output_norm.weight", config.width)?;
         let rotary = Rotary::new(config.head_dim, config.rope_theta, config.max_context);
@@ -302,7 +303,8 @@ impl Decoder {
 struct Weights<'a, R> {
     content: &'a Content,
     reader: &'a mut R,
-    tiled: bool,
+    /// Memory for tiles, where there is something to multiply them with.
+    arena: Option<Arena>,
 }
 
 impl<R: Read + Seek> Weights<'_, R> {
@@ -334,7 +336,7 @@ impl<R: Read + Seek> Weights<'_, R> {
             candle_core::bail!("{name} maps {columns} to {rows} values, expected {inputs} inputs");
         }
         let bias = if biased { Some(self.vector(&format!("{name}.bias"), rows)?) } else { None };
-        Linear::new(weight, bias, self.tiled)
+        Linear::new(weight, bias, self.arena.as_mut())
     }
 }
 

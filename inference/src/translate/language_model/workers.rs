@@ -166,11 +166,11 @@ fn next_task(tasks: &Receiver<Arc<Task>>) -> Option<Arc<Task>> {
     tasks.recv().ok()
 }
 
-/// Moves `[strip][row][8]` to `[row][output]`.
+/// Moves `[strip][row][16]` to `[row][output]`.
 fn scatter(values: &[f32], first_strip: usize, width: usize, rows: usize, output: &mut [f32]) {
-    for (index, eight) in values.as_chunks::<ROWS>().0.iter().enumerate() {
+    for (index, sixteen) in values.as_chunks::<ROWS>().0.iter().enumerate() {
         let (strip, row) = (first_strip + index / rows, index % rows);
         let start = row * width + strip * ROWS;
-        output[start..start + ROWS].copy_from_slice(eight);
+        output[start..start + ROWS].copy_from_slice(sixteen);
     }
 }
