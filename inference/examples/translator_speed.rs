@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
             })?;
         }
     }
-    let mut batches = serde_json::Map::new();
+    let (mut batches, mut batches_cpu) = (serde_json::Map::new(), serde_json::Map::new());
     for tokens in BATCHES {
         let mut clock = Clock::default();
         let mut cache = KvCache::after(prefix.clone(), (ROUNDS + 1) * tokens);
@@ -56,6 +56,7 @@ fn main() -> anyhow::Result<()> {
             })?;
         }
         batches.insert(tokens.to_string(), (tokens as f64 / clock.median_wall()).into());
+        batches_cpu.insert(tokens.to_string(), (tokens as f64 / clock.median_cpu()).into());
     }
     let report = serde_json::json!({
         "threads": config.threads,
@@ -67,6 +68,7 @@ fn main() -> anyhow::Result<()> {
         "decode_tok_s": 1.0 / decode.median_wall(),
         "decode_tok_cpu_s": 1.0 / decode.median_cpu(),
         "batch_tok_s": batches,
+        "batch_tok_cpu_s": batches_cpu,
         "peak_rss_mb": peak_rss_mb(),
     });
     println!("{report}");

@@ -10,6 +10,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::math;
 use super::tiles::{ROWS, RoundedBlock, RoundedRows, RunQ6, TileQ4, TileQ6, Tiles};
 
 /// Input rows that one pass over a tile serves: as many as accumulators fit the registers.
@@ -42,6 +43,44 @@ impl Avx2 {
                 Tiles::Q4(tiles) => multiply(tiles, inputs, strips, output),
                 Tiles::Q6(tiles) => multiply(tiles, inputs, strips, output),
             }
+        }
+    }
+
+    /// See [`Kernel::score`](super::kernel::Kernel::score).
+    pub(super) fn score(
+        self,
+        query: &[f32],
+        keys: &[f32],
+        stride: usize,
+        scale: f32,
+        scores: &mut [f32],
+    ) {
+        // SAFETY: `self` exists only where `detect` found the features.
+        unsafe {
+            match query.len() {
+                64 => score::<8>(query, keys, stride, scale, scores),
+                128 => score::<16>(query, keys, stride, scale, scores),
+                _ => math::score(query, keys, stride, scale, scores),
+            }
+        }
+    }
+
+    /// See [`Kernel::add_weighted`](super::kernel::Kernel::add_weighted).
+    pub(super) fn add_weighted(
+        self,
+        output: &mut [f32],
+        weights: &[f32],
+        values: &[f32],
+        stride: usize,
+    ) {
+        let (blocks, rest) = output.as_chunks_mut::<{ 8 * HELD }>();
+        if !rest.is_empty() {
+            return math::add_weighted(output, weights, values, stride);
+        }
+        for (index, block) in blocks.iter_mut().enumerate() {
+            let values = values.get(8 * HELD * index..).unwrap_or_default();
+            // SAFETY: `self` exists only where `detect` found the features.
+            unsafe { add_weighted(block, weights, values, stride) };
         }
     }
 }
@@ -308,5 +347,60 @@ impl Tile for TileQ6 {
             let value = _mm256_mul_ps(_mm256_cvtepi32_ps(value), d);
             sums[index] = _mm256_fmadd_ps(value, _mm256_set1_ps(blocks[index].d), sums[index]);
         }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_floats(floats: &[f32; 8]) -> __m256 {
+    // SAFETY: eight floats are read from an array of eight floats.
+    unsafe { _mm256_loadu_ps(floats.as_ptr()) }
+}
+
+/// Heads of `8 · N` values.
+#[target_feature(enable = "avx2,fma")]
+fn score<const N: usize>(
+    query: &[f32],
+    keys: &[f32],
+    stride: usize,
+    scale: f32,
+    scores: &mut [f32],
+) {
+    let Some(query) = query.as_chunks().0.first_chunk::<N>() else { return };
+    for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
+        let Some(key) = key.as_chunks().0.first_chunk::<N>() else { return };
+        let mut sums = [_mm256_setzero_ps(); 4];
+        for part in 0..N {
+            let (query, key) = (load_floats(&query[part]), load_floats(&key[part]));
+            sums[part % 4] = _mm256_fmadd_ps(query, key, sums[part % 4]);
+        }
+        let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+        let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+        let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+        let sum = _mm_add_ss(sum, _mm_movehdup_ps(sum));
+        *score = _mm_cvtss_f32(sum) * scale;
+    }
+}
+
+/// Vectors of a head that stay in registers while positions go by.
+const HELD: usize = 8;
+
+#[target_feature(enable = "avx2,fma")]
+fn add_weighted(output: &mut [f32; 8 * HELD], weights: &[f32], values: &[f32], stride: usize) {
+    let output = output.as_chunks_mut().0;
+    let mut sums = [_mm256_setzero_ps(); HELD];
+    for part in 0..HELD {
+        sums[part] = load_floats(&output[part]);
+    }
+    for (weight, value) in weights.iter().zip(values.chunks(stride)) {
+        let Some(value) = value.as_chunks().0.first_chunk::<HELD>() else { break };
+        let weight = _mm256_set1_ps(*weight);
+        for part in 0..HELD {
+            sums[part] = _mm256_fmadd_ps(weight, load_floats(&value[part]), sums[part]);
+        }
+    }
+    for part in 0..HELD {
+        // SAFETY: eight floats go into an array of eight floats.
+        unsafe { _mm256_storeu_ps(output[part].as_mut_ptr(), sums[part]) };
     }
 }

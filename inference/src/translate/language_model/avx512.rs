@@ -10,6 +10,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::math;
 use super::tiles::{ROWS, RoundedBlock, RoundedRows, RunQ6, TileQ4, TileQ6, Tiles};
 
 /// Input rows that one pass over a tile serves: as many as accumulators fit the registers.
@@ -41,6 +42,43 @@ impl Avx512 {
             match tiles {
                 Tiles::Q4(tiles) => multiply(tiles, inputs, strips, output),
                 Tiles::Q6(tiles) => multiply(tiles, inputs, strips, output),
+            }
+        }
+    }
+
+    /// See [`Kernel::score`](super::kernel::Kernel::score).
+    pub(super) fn score(
+        self,
+        query: &[f32],
+        keys: &[f32],
+        stride: usize,
+        scale: f32,
+        scores: &mut [f32],
+    ) {
+        // SAFETY: `self` exists only where `detect` found the features.
+        unsafe {
+            match query.len() {
+                64 => score::<4>(query, keys, stride, scale, scores),
+                128 => score::<8>(query, keys, stride, scale, scores),
+                _ => math::score(query, keys, stride, scale, scores),
+            }
+        }
+    }
+
+    /// See [`Kernel::add_weighted`](super::kernel::Kernel::add_weighted).
+    pub(super) fn add_weighted(
+        self,
+        output: &mut [f32],
+        weights: &[f32],
+        values: &[f32],
+        stride: usize,
+    ) {
+        // SAFETY: `self` exists only where `detect` found the features.
+        unsafe {
+            match output.len() {
+                64 => add_weighted::<4>(output, weights, values, stride),
+                128 => add_weighted::<8>(output, weights, values, stride),
+                _ => math::add_weighted(output, weights, values, stride),
             }
         }
     }
@@ -271,5 +309,59 @@ impl Tile for TileQ6 {
             let value = _mm512_mul_ps(_mm512_cvtepi32_ps(scaled[index]), d);
             sums[index] = _mm512_fmadd_ps(value, _mm512_set1_ps(blocks[index].d), sums[index]);
         }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_floats(floats: &[f32; 16]) -> __m512 {
+    // SAFETY: sixteen floats are read from an array of sixteen floats.
+    unsafe { _mm512_loadu_ps(floats.as_ptr()) }
+}
+
+/// Heads of `16 · N` values.
+#[target_feature(enable = "avx512f")]
+fn score<const N: usize>(
+    query: &[f32],
+    keys: &[f32],
+    stride: usize,
+    scale: f32,
+    scores: &mut [f32],
+) {
+    let Some(query) = query.as_chunks().0.first_chunk::<N>() else { return };
+    for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
+        let Some(key) = key.as_chunks().0.first_chunk::<N>() else { return };
+        let mut sums = [_mm512_setzero_ps(); 2];
+        for part in 0..N {
+            let (query, key) = (load_floats(&query[part]), load_floats(&key[part]));
+            sums[part % 2] = _mm512_fmadd_ps(query, key, sums[part % 2]);
+        }
+        *score = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])) * scale;
+    }
+}
+
+/// Heads of `16 · N` values.
+#[target_feature(enable = "avx512f")]
+fn add_weighted<const N: usize>(
+    output: &mut [f32],
+    weights: &[f32],
+    values: &[f32],
+    stride: usize,
+) {
+    let Some(output) = output.as_chunks_mut().0.first_chunk_mut::<N>() else { return };
+    let mut sums = [_mm512_setzero_ps(); N];
+    for part in 0..N {
+        sums[part] = load_floats(&output[part]);
+    }
+    for (weight, value) in weights.iter().zip(values.chunks(stride)) {
+        let Some(value) = value.as_chunks().0.first_chunk::<N>() else { break };
+        let weight = _mm512_set1_ps(*weight);
+        for part in 0..N {
+            sums[part] = _mm512_fmadd_ps(weight, load_floats(&value[part]), sums[part]);
+        }
+    }
+    for part in 0..N {
+        // SAFETY: sixteen floats go into an array of sixteen floats.
+        unsafe { _mm512_storeu_ps(output[part].as_mut_ptr(), sums[part]) };
     }
 }

@@ -256,8 +256,7 @@ impl Decoder {
         Ok(attended)
     }
 
-    /// Attention of one row, which sees the first `visible` positions. All query heads of a group
-    /// look at a key while it is at hand.
+    /// Attention of one row, which sees the first `visible` positions.
     fn attend_row(
         &self,
         query: &[f32],
@@ -267,32 +266,30 @@ impl Decoder {
         cache: &KvCache,
         scores: &mut Vec<f32>,
     ) {
+        let kernel = self.workers.as_ref().map(Workers::kernel);
         let head_dim = self.config.head_dim;
         let kv_width = self.config.kv_heads * head_dim;
         let group = self.config.heads / self.config.kv_heads;
         let scale = (head_dim as f32).sqrt().recip();
-        scores.resize(group * visible, 0.0);
-        let groups =
-            query.chunks_exact(group * head_dim).zip(output.chunks_exact_mut(group * head_dim));
-        for (kv_head, (queries, outputs)) in groups.enumerate() {
-            let offset = kv_head * head_dim;
+        scores.resize(visible, 0.0);
+        let heads = query.chunks_exact(head_dim).zip(output.chunks_exact_mut(head_dim));
+        for (head, (query, output)) in heads.enumerate() {
+            let offset = head / group * head_dim;
             for part in cache.parts(layer) {
-                let keys = part.keys.chunks_exact(kv_width).zip(part.positions.start..visible);
-                for (key, position) in keys {
-                    let key = &key[offset..offset + head_dim];
-                    for (head, query) in queries.chunks_exact(head_dim).enumerate() {
-                        scores[head * visible + position] = math::dot(query, key) * scale;
-                    }
+                let scores = &mut scores[part.positions.start..part.positions.end.min(visible)];
+                let keys = part.keys.get(offset..).unwrap_or_default();
+                match kernel {
+                    Some(kernel) => kernel.score(query, keys, kv_width, scale, scores),
+                    None => math::score(query, keys, kv_width, scale, scores),
                 }
             }
-            scores.chunks_exact_mut(visible).for_each(math::softmax);
+            math::softmax(scores);
             for part in cache.parts(layer) {
-                let values = part.values.chunks_exact(kv_width).zip(part.positions.start..visible);
-                for (value, position) in values {
-                    let value = &value[offset..offset + head_dim];
-                    for (head, output) in outputs.chunks_exact_mut(head_dim).enumerate() {
-                        math::add_scaled(output, scores[head * visible + position], value);
-                    }
+                let weights = &scores[part.positions.start..part.positions.end.min(visible)];
+                let values = part.values.get(offset..).unwrap_or_default();
+                match kernel {
+                    Some(kernel) => kernel.add_weighted(output, weights, values, kv_width),
+                    None => math::add_weighted(output, weights, values, kv_width),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Chooses the code that multiplies tiles on this processor.
+//! Chooses the vector code of this processor: products with tiles, and attention's sums.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::tiles::{RoundedRows, Tiles};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
-/// A way to multiply tiles.
+/// A way to compute with vectors.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kernel {
     #[cfg(target_arch = "x86_64")]
@@ -48,6 +48,48 @@ impl Kernel {
             match self {}
         }
     }
+
+    /// Scores of as many keys as `scores` has places. They begin `stride` values apart and count as
+    /// many values as the query; a score is the dot product of both, times `scale`.
+    pub(super) fn score(
+        self,
+        query: &[f32],
+        keys: &[f32],
+        stride: usize,
+        scale: f32,
+        scores: &mut [f32],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            Self::Avx512(avx512) => avx512.score(query, keys, stride, scale, scores),
+            Self::Avx2(avx2) => avx2.score(query, keys, stride, scale, scores),
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = (query, keys, stride, scale, scores);
+            match self {}
+        }
+    }
+
+    /// Adds to `output` values that begin `stride` apart, each times its weight.
+    pub(super) fn add_weighted(
+        self,
+        output: &mut [f32],
+        weights: &[f32],
+        values: &[f32],
+        stride: usize,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            Self::Avx512(avx512) => avx512.add_weighted(output, weights, values, stride),
+            Self::Avx2(avx2) => avx2.add_weighted(output, weights, values, stride),
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = (output, weights, values, stride);
+            match self {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +99,7 @@ mod tests {
 
     use super::*;
     use crate::translate::language_model::arena::Arena;
+    use crate::translate::language_model::math;
     use crate::translate::language_model::tiles::{self, ROWS};
 
     /// Values that a fixed seed spreads over both signs and some magnitudes.
@@ -195,6 +238,29 @@ mod tests {
                     let calm = product(kernel, &tiles, &values[..inputs], inputs, 0..1);
                     assert_eq!(products[..16], calm, "{kernel:?}, {dtype:?}, {wild}");
                     assert!(products[32..].iter().all(|value| value.is_finite()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn attention_sums_equal_the_plain_ones_whatever_the_width_of_a_head() {
+        for head in [8, 48, 64, 80, 128, 192] {
+            for (positions, stride) in [(0, head), (1, head), (7, 2 * head), (33, 3 * head)] {
+                let (query, keys) = (noise(head, 3), noise(positions * stride, 5));
+                let keys = keys.get(stride - head..).unwrap_or_default();
+                let start = noise(head, 9);
+                let mut plain = (vec![0.0; positions], start.clone());
+                math::score(&query, keys, stride, 0.5, &mut plain.0);
+                math::add_weighted(&mut plain.1, &plain.0, keys, stride);
+                for kernel in kernels() {
+                    let mut ours = (vec![0.0; positions], start.clone());
+                    kernel.score(&query, keys, stride, 0.5, &mut ours.0);
+                    kernel.add_weighted(&mut ours.1, &plain.0, keys, stride);
+                    let pairs = ours.0.iter().zip(&plain.0).chain(ours.1.iter().zip(&plain.1));
+                    for (ours, plain) in pairs {
+                        assert!((ours - plain).abs() < 1e-4, "{kernel:?}, {head} × {positions}");
+                    }
                 }
             }
         }

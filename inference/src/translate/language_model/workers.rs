@@ -69,6 +69,11 @@ impl Workers {
         Ok(Self { kernel, queue: Some(queue), helpers })
     }
 
+    /// What the pool computes with.
+    pub(super) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     /// Multiplies rows with matrices of the given output counts. Each result is `[row][output]`.
     ///
     /// # Errors
