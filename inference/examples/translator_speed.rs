@@ -1,7 +1,7 @@
-//! Measures the language model's decoder: `translator_speed GGUF [THREADS]`. Prints one JSON object with
-//! tokens per second of wall clock and of CPU time, for the shapes of interpretation: a sentence of
-//! 24 new tokens after a kept prefix, then an answer of 24 tokens. `batch_tok_s` tells what a pass over
-//! several tokens costs, each of which asks for the most likely next one.
+//! Measures the language model's decoder: `translator_speed GGUF [THREADS]`. Prints one JSON object
+//! with tokens per second of wall clock and of CPU time, for the shapes of interpretation: a
+//! sentence of 24 new tokens after a kept prefix, then an answer of 24 tokens. `batch_tok_s` tells
+//! what a pass over several tokens costs, each of which is asked for the scores of the next one.
 #![allow(clippy::print_stdout)]
 
 use std::time::Instant;

@@ -1,8 +1,8 @@
-//! Products of [`tiles`](super::tiles) on AVX2.
+//! Products of [`tiles`](super::tiles) and attention's sums on AVX2.
 //!
-//! This is the one place of the crate's translators that allows `unsafe`: vector loads take raw
-//! pointers (given here from references to arrays of exactly the loaded size), and functions
-//! compiled for AVX2 may only be called where the processor has it, which [`Avx2`] proves.
+//! `unsafe` is allowed here because vector loads take raw pointers (given here from references to
+//! arrays that hold what is loaded), and functions compiled for AVX2 may only be called where the
+//! processor has it, which [`Avx2`] proves.
 #![allow(unsafe_code)]
 // Indices over the const number of rows are what unrolls; iterators over arrays are calls.
 #![allow(clippy::needless_range_loop)]

@@ -1,8 +1,9 @@
-//! Products of [`tiles`](super::tiles) on AVX-512 with its byte products (VNNI).
+//! Products of [`tiles`](super::tiles) on AVX-512 with its byte products (VNNI), and attention's
+//! sums.
 //!
-//! `unsafe` is allowed here for the same two reasons as in [`avx2`](super::avx2): vector loads take
-//! raw pointers (given here from references to arrays of exactly the loaded size), and functions
-//! compiled for AVX-512 may only be called where the processor has it, which [`Avx512`] proves.
+//! `unsafe` is allowed here because vector loads take raw pointers (given here from references to
+//! arrays that hold what is loaded), and functions compiled for AVX-512 may only be called where the
+//! processor has it, which [`Avx512`] proves.
 #![allow(unsafe_code)]
 // Indices over the const number of rows are what unrolls; iterators over arrays are calls.
 #![allow(clippy::needless_range_loop)]

@@ -1,7 +1,7 @@
-//! Quantised weights rearranged for vector code: sixteen output rows side by side, so that one vector
-//! holds the same four inputs of all rows and no sum has to be folded at the end. The tiles are as
-//! small as the GGUF's own blocks (the products are bound by memory bandwidth) and replace them:
-//! weights are held once.
+//! Quantised weights rearranged for vector code: sixteen output rows side by side, so that one
+//! vector holds the same four inputs of all rows and no sum has to be folded at the end. The tiles
+//! are hardly larger than the GGUF's own blocks (the products are bound by memory bandwidth) and
+//! replace them: weights are held once.
 //!
 //! Formats: `Q4_K` and `Q6_K` of ggml, superblocks of 256 values (`ggml-common.h` of the ggml
 //! project describes the bit layout).
@@ -131,11 +131,6 @@ fn q4_tile(rows: [&[u8]; ROWS]) -> TileQ4 {
     };
     for (row, block) in rows.into_iter().enumerate() {
         let packed = &block[4..16];
-        // Each 32 bytes hold 32 values in their low nibbles and the next 32 in the high ones.
-        let value = |index: usize| {
-            let byte = block[16 + index / 64 * 32 + index % 32];
-            if index % 64 < 32 { byte & 15 } else { byte >> 4 }
-        };
         for run in 0..8 {
             let (scale, min) = if run < 4 {
                 (packed[run] & 63, packed[run + 4] & 63)
@@ -148,10 +143,27 @@ fn q4_tile(rows: [&[u8]; ROWS]) -> TileQ4 {
             let quarter = &mut tile.quarters[run / 2];
             quarter.scales[run % 2][row] = scale;
             quarter.mins[2 * row + run % 2] = min;
-            set_nibbles(&mut quarter.runs[run % 2], row, |index| value(32 * run + index));
+        }
+        // Each 32 bytes hold the 32 values of one run in their low nibbles and those of the next in
+        // the high ones.
+        let bytes = block[16..].as_chunks::<32>().0;
+        for (quarter, bytes) in tile.quarters.iter_mut().zip(bytes) {
+            let (first, second) = quarter.runs.split_at_mut(1);
+            let runs = first[0].iter_mut().zip(&mut second[0]);
+            for ((first, second), eight) in runs.zip(bytes.as_chunks::<8>().0) {
+                const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+                let eight = u64::from_le_bytes(*eight);
+                first.as_chunks_mut::<4>().0[row] = paired(eight & LOW);
+                second.as_chunks_mut::<4>().0[row] = paired(eight >> 4 & LOW);
+            }
         }
     }
     tile
+}
+
+/// Eight nibbles, a byte each, as four bytes: the first four in the low halves.
+fn paired(nibbles: u64) -> [u8; 4] {
+    ((nibbles | nibbles >> 28) as u32).to_le_bytes()
 }
 
 fn q6_tile(rows: [&[u8]; ROWS]) -> TileQ6 {
@@ -173,7 +185,11 @@ fn q6_tile(rows: [&[u8]; ROWS]) -> TileQ6 {
             let quarter = &mut tile.quarters[run / 4];
             quarter.scales[run % 4][row] = block[192 + run];
             let RunQ6 { low: low_bytes, high: high_bytes } = &mut quarter.runs[run % 4];
-            set_nibbles(low_bytes, row, |index| low(16 * run + index));
+            for (group, bytes) in low_bytes.iter_mut().enumerate() {
+                let value = |index: usize| low(16 * run + 8 * group + index);
+                let nibbles = u64::from_le_bytes(std::array::from_fn(value));
+                bytes.as_chunks_mut::<4>().0[row] = paired(nibbles);
+            }
             for lane in 0..4 {
                 high_bytes[row * 4 + lane] = (0..4)
                     .map(|part| high(run * 16 + part * 4 + lane) << (2 * part))
@@ -182,15 +198,6 @@ fn q6_tile(rows: [&[u8]; ROWS]) -> TileQ6 {
         }
     }
     tile
-}
-
-fn set_nibbles(groups: &mut [[u8; 4 * ROWS]], row: usize, value: impl Fn(usize) -> u8) {
-    for (group, bytes) in groups.iter_mut().enumerate() {
-        for lane in 0..4 {
-            let first = group * 8 + lane;
-            bytes[row * 4 + lane] = value(first) | (value(first + 4) << 4);
-        }
-    }
 }
 
 /// Input rows rounded to eight bits per superblock, with the sums that the offsets of the weight

@@ -13,9 +13,9 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use super::kernel::Kernel;
 use super::tiles::{ROWS, RoundedRows, Tiles};
 
-/// A helper looks for work this long before it sleeps: within a sentence the next product follows in
-/// less, and on a busy machine a sleeper is woken late.
-const PATIENCE: Duration = Duration::from_micros(300);
+/// A helper looks for work this long before it sleeps: while a token is read the next product
+/// follows in less, and on a busy machine a sleeper is woken late.
+const PATIENCE: Duration = Duration::from_micros(50);
 /// Pieces per thread: enough to even out delays, few enough to cost nothing.
 const PIECES: usize = 4;
 
