@@ -1,6 +1,7 @@
-//! Measures the language model's decoder: `translator_speed GGUF [THREADS]`. Prints one JSON object with
-//! tokens per second of wall clock and of CPU time, for the shapes of interpretation: a sentence of
-//! 24 new tokens after a kept prefix, then an answer of 24 tokens.
+//! Measures the language model's decoder: `translator_speed GGUF [THREADS]`. Prints one JSON object
+//! with tokens per second of wall clock and of CPU time, for the shapes of interpretation: a
+//! sentence of 24 new tokens after a kept prefix, then an answer of 24 tokens. `batch_tok_s` tells
+//! what a pass over several tokens costs, each of which is asked for the scores of the next one.
 #![allow(clippy::print_stdout)]
 
 use std::time::Instant;
@@ -11,6 +12,7 @@ use inference::translate::language_model::{KvCache, LanguageModel, LanguageModel
 const PROMPT: usize = 24;
 const ANSWER: usize = 24;
 const ROUNDS: usize = 5;
+const BATCHES: [usize; 4] = [1, 2, 4, 8];
 
 fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1).ok_or_else(|| anyhow::anyhow!("which GGUF?"))?;
@@ -43,6 +45,19 @@ fn main() -> anyhow::Result<()> {
             })?;
         }
     }
+    let (mut batches, mut batches_cpu) = (serde_json::Map::new(), serde_json::Map::new());
+    for tokens in BATCHES {
+        let mut clock = Clock::default();
+        let mut cache = KvCache::after(prefix.clone(), (ROUNDS + 1) * tokens);
+        for _ in 0..=ROUNDS {
+            clock.time(|| {
+                let hidden = decoder.forward(&prompt[..tokens], &mut cache)?;
+                decoder.logits(&hidden)
+            })?;
+        }
+        batches.insert(tokens.to_string(), (tokens as f64 / clock.median_wall()).into());
+        batches_cpu.insert(tokens.to_string(), (tokens as f64 / clock.median_cpu()).into());
+    }
     let report = serde_json::json!({
         "threads": config.threads,
         "load_s": load.as_secs_f64(),
@@ -52,6 +67,8 @@ fn main() -> anyhow::Result<()> {
         "prefill_tok_cpu_s": PROMPT as f64 / prefill.median_cpu(),
         "decode_tok_s": 1.0 / decode.median_wall(),
         "decode_tok_cpu_s": 1.0 / decode.median_cpu(),
+        "batch_tok_s": batches,
+        "batch_tok_cpu_s": batches_cpu,
         "peak_rss_mb": peak_rss_mb(),
     });
     println!("{report}");

@@ -10,6 +10,7 @@ use candle_core::quantized::QTensor;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::{Device, Result, Tensor};
 
+use super::arena::Arena;
 use super::cache::{KvCache, KvSegment};
 use super::gguf::Metadata;
 use super::kernel::Kernel;
@@ -123,8 +124,8 @@ impl Decoder {
             Some(kernel) => Some(Workers::new(kernel, threads)?),
             None => None,
         };
-        let tiled = workers.is_some();
-        let mut weights = Weights { content, reader, tiled };
+        let arena = workers.as_ref().map(|_| Arena::default());
+        let mut weights = Weights { content, reader, arena };
         let kv_width = config.kv_heads * config.head_dim;
         let blocks = (0..config.layers)
             .map(|index| {
@@ -158,7 +159,7 @@ impl Decoder {
         let head = if content.tensor_infos.contains_key("output.weight") {
             weights.linear("output", config.width, Some(vocabulary), false)?
         } else {
-            Linear::new(embedding.clone(), None, tiled)?
+            Linear::new(embedding.clone(), None, weights.arena.as_mut())?
         };
         let norm = weights.vector("output_norm.weight", config.width)?;
         let rotary = Rotary::new(config.head_dim, config.rope_theta, config.max_context);
@@ -287,8 +288,7 @@ impl Decoder {
         Ok(attended)
     }
 
-    /// Attention of one row, which sees the first `visible` positions. All query heads of a group
-    /// look at a key while it is at hand.
+    /// Attention of one row, which sees the first `visible` positions.
     fn attend_row(
         &self,
         query: &[f32],
@@ -298,32 +298,30 @@ impl Decoder {
         cache: &KvCache,
         scores: &mut Vec<f32>,
     ) {
+        let kernel = self.workers.as_ref().map(Workers::kernel);
         let head_dim = self.config.head_dim;
         let kv_width = self.config.kv_heads * head_dim;
         let group = self.config.heads / self.config.kv_heads;
         let scale = (head_dim as f32).sqrt().recip();
-        scores.resize(group * visible, 0.0);
-        let groups =
-            query.chunks_exact(group * head_dim).zip(output.chunks_exact_mut(group * head_dim));
-        for (kv_head, (queries, outputs)) in groups.enumerate() {
-            let offset = kv_head * head_dim;
+        scores.resize(visible, 0.0);
+        let heads = query.chunks_exact(head_dim).zip(output.chunks_exact_mut(head_dim));
+        for (head, (query, output)) in heads.enumerate() {
+            let offset = head / group * head_dim;
             for part in cache.parts(layer) {
-                let keys = part.keys.chunks_exact(kv_width).zip(part.positions.start..visible);
-                for (key, position) in keys {
-                    let key = &key[offset..offset + head_dim];
-                    for (head, query) in queries.chunks_exact(head_dim).enumerate() {
-                        scores[head * visible + position] = math::dot(query, key) * scale;
-                    }
+                let scores = &mut scores[part.positions.start..part.positions.end.min(visible)];
+                let keys = part.keys.get(offset..).unwrap_or_default();
+                match kernel {
+                    Some(kernel) => kernel.score(query, keys, kv_width, scale, scores),
+                    None => math::score(query, keys, kv_width, scale, scores),
                 }
             }
-            scores.chunks_exact_mut(visible).for_each(math::softmax);
+            math::softmax(scores);
             for part in cache.parts(layer) {
-                let values = part.values.chunks_exact(kv_width).zip(part.positions.start..visible);
-                for (value, position) in values {
-                    let value = &value[offset..offset + head_dim];
-                    for (head, output) in outputs.chunks_exact_mut(head_dim).enumerate() {
-                        math::add_scaled(output, scores[head * visible + position], value);
-                    }
+                let weights = &scores[part.positions.start..part.positions.end.min(visible)];
+                let values = part.values.get(offset..).unwrap_or_default();
+                match kernel {
+                    Some(kernel) => kernel.add_weighted(output, weights, values, kv_width),
+                    None => math::add_weighted(output, weights, values, kv_width),
                 }
             }
         }
@@ -334,7 +332,8 @@ impl Decoder {
 struct Weights<'a, R> {
     content: &'a Content,
     reader: &'a mut R,
-    tiled: bool,
+    /// Memory for tiles, where there is something to multiply them with.
+    arena: Option<Arena>,
 }
 
 impl<R: Read + Seek> Weights<'_, R> {
@@ -366,7 +365,7 @@ impl<R: Read + Seek> Weights<'_, R> {
             candle_core::bail!("{name} maps {columns} to {rows} values, expected {inputs} inputs");
         }
         let bias = if biased { Some(self.vector(&format!("{name}.bias"), rows)?) } else { None };
-        Linear::new(weight, bias, self.tiled)
+        Linear::new(weight, bias, self.arena.as_mut())
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Result, Tensor};
 
+use super::arena::Arena;
 use super::math;
 use super::tiles::{self, ROWS, Tiles};
 use super::workers::Workers;
@@ -26,20 +27,21 @@ enum Weight {
 }
 
 impl Linear {
-    /// Takes a weight over; with `tiled` it is rearranged where its format allows.
-    pub(super) fn new(weight: Arc<QTensor>, bias: Option<Vec<f32>>, tiled: bool) -> Result<Self> {
+    /// Takes a weight over; with memory for tiles it is rearranged where its format allows.
+    pub(super) fn new(
+        weight: Arc<QTensor>,
+        bias: Option<Vec<f32>>,
+        arena: Option<&mut Arena>,
+    ) -> Result<Self> {
         let (outputs, inputs) = weight.shape().dims2()?;
         if bias.as_ref().is_some_and(|bias| bias.len() != outputs) {
             candle_core::bail!("a bias does not fit its weight of {outputs} outputs");
         }
-        let tiles = if tiled && outputs.is_multiple_of(ROWS) {
-            match weight.dtype() {
-                GgmlDType::Q4K => tiles::pack_q4(&weight.data()?, inputs),
-                GgmlDType::Q6K => tiles::pack_q6(&weight.data()?, inputs),
-                _ => None,
-            }
-        } else {
-            None
+        let tiles = match (arena, weight.dtype()) {
+            _ if !outputs.is_multiple_of(ROWS) => None,
+            (Some(arena), GgmlDType::Q4K) => tiles::pack_q4(arena, &weight.data()?, inputs)?,
+            (Some(arena), GgmlDType::Q6K) => tiles::pack_q6(arena, &weight.data()?, inputs)?,
+            _ => None,
         };
         let weight = match tiles {
             Some(tiles) => Weight::Tiled(Arc::new(tiles)),

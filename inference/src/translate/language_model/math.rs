@@ -33,9 +33,24 @@ fn fold(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
+/// Scores of keys that begin `stride` values apart: each one's dot product with `query`, times
+/// `scale`.
+pub(super) fn score(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32]) {
+    for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
+        *score = dot(query, &key[..query.len()]) * scale;
+    }
+}
+
+/// Adds values that begin `stride` apart to `output`, each times its weight.
+pub(super) fn add_weighted(output: &mut [f32], weights: &[f32], values: &[f32], stride: usize) {
+    for (weight, value) in weights.iter().zip(values.chunks(stride)) {
+        add_scaled(output, *weight, &value[..output.len()]);
+    }
+}
+
 /// `target += scale * source`.
 #[inline]
-pub(super) fn add_scaled(target: &mut [f32], scale: f32, source: &[f32]) {
+fn add_scaled(target: &mut [f32], scale: f32, source: &[f32]) {
     for (target, source) in target.iter_mut().zip(source) {
         *target = source.mul_add(scale, *target);
     }

@@ -4,8 +4,11 @@
 //! costs its own tokens alone. The output is released clause by clause, each clause after it has
 //! passed the [`guard`], because what is released may be spoken at once and cannot be taken back.
 
+mod arena;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod cache;
 mod decoder;
 mod examples;

@@ -1,93 +1,120 @@
-//! Quantised weights rearranged for vector code: eight output rows side by side, so that one vector
-//! holds the same four inputs of eight rows and no sum has to be folded at the end. The tiles are as
-//! small as the GGUF's own blocks (the products are bound by memory bandwidth) and replace them:
-//! weights are held once.
+//! Quantised weights rearranged for vector code: sixteen output rows side by side, so that one
+//! vector holds the same four inputs of all rows and no sum has to be folded at the end. The tiles
+//! are hardly larger than the GGUF's own blocks (the products are bound by memory bandwidth) and
+//! replace them: weights are held once.
 //!
 //! Formats: `Q4_K` and `Q6_K` of ggml, superblocks of 256 values (`ggml-common.h` of the ggml
 //! project describes the bit layout).
 
+use std::io;
+
 use half::f16;
 
+use super::arena::{Arena, Slab};
+
 /// Output rows per tile.
-pub(super) const ROWS: usize = 8;
+pub(super) const ROWS: usize = 16;
 /// Values per superblock.
 pub(super) const BLOCK: usize = 256;
 
 const Q4_BYTES: usize = 144;
 const Q6_BYTES: usize = 210;
 
-/// Eight rows of one `Q4_K` superblock: `value = d · scale · q − dmin · min`.
-#[derive(Clone, Debug)]
-#[repr(C)]
+/// Sixteen rows of one `Q4_K` superblock: `value = d · scale · q − dmin · min`. Memory is read the
+/// fastest in one sweep, so the parts lie in the order in which the products need them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub(super) struct TileQ4 {
+    pub quarters: [QuarterQ4; 4],
     /// Per row.
     pub d: [f16; ROWS],
     /// Per row.
     pub dmin: [f16; ROWS],
-    /// Per run of 32 values, per row; 6 bits.
-    pub scales: [[u8; ROWS]; 8],
-    /// Per run of 32 values, per row; 6 bits.
-    pub mins: [[u8; ROWS]; 8],
-    /// Per run of 8 values: four bytes of each row, the first four values in the low nibbles.
-    pub quants: [[u8; 4 * ROWS]; BLOCK / 8],
 }
 
-/// Eight rows of one `Q6_K` superblock: `value = d · scale · (q − 32)`.
-#[derive(Clone, Debug)]
+/// 64 values of each row.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
+pub(super) struct QuarterQ4 {
+    /// Per row those of both runs of 32 values; 6 bits.
+    pub mins: [u8; 2 * ROWS],
+    /// Per run of 32 values, per row; 6 bits.
+    pub scales: [[u8; ROWS]; 2],
+    /// Per run of 32 values and 8 of them: four bytes of each row, the first four values in the
+    /// low nibbles.
+    pub runs: [[[u8; 4 * ROWS]; 4]; 2],
+}
+
+/// Sixteen rows of one `Q6_K` superblock: `value = d · scale · (q − 32)`. Memory is read the
+/// fastest in one sweep, so the parts lie in the order in which the products need them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
 pub(super) struct TileQ6 {
+    pub quarters: [QuarterQ6; 4],
     /// Per row.
     pub d: [f16; ROWS],
-    /// Per run of 16 values, per row; signed, as its bits.
-    pub scales: [[u8; ROWS]; 16],
-    /// Low four bits, as [`TileQ4::quants`].
-    pub low: [[u8; 4 * ROWS]; BLOCK / 8],
-    /// Upper two bits per run of 16 values: four bytes of each row; byte `j` holds values `j`,
-    /// `4 + j`, `8 + j` and `12 + j` from the lowest bits up.
-    pub high: [[u8; 4 * ROWS]; BLOCK / 16],
 }
 
-/// A weight matrix: for each eight rows the tiles along the inputs.
+/// 64 values of each row.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct QuarterQ6 {
+    /// Per run of 16 values, per row; signed, as its bits.
+    pub scales: [[u8; ROWS]; 4],
+    pub runs: [RunQ6; 4],
+}
+
+/// 16 values of each row.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct RunQ6 {
+    /// Low four bits, as [`QuarterQ4::runs`].
+    pub low: [[u8; 4 * ROWS]; 2],
+    /// Upper two bits: four bytes of each row; byte `j` holds values `j`, `4 + j`, `8 + j` and
+    /// `12 + j` from the lowest bits up.
+    pub high: [u8; 4 * ROWS],
+}
+
+/// A weight matrix: for each sixteen rows the tiles along the inputs.
 #[derive(Debug)]
 pub(super) enum Tiles {
-    Q4(Vec<TileQ4>),
-    Q6(Vec<TileQ6>),
+    Q4(Slab<TileQ4>),
+    Q6(Slab<TileQ6>),
 }
 
 /// Rearranges `Q4_K` rows of `inputs` values each. `None` when the shape has no whole tiles.
-pub(super) fn pack_q4(bytes: &[u8], inputs: usize) -> Option<Tiles> {
-    pack(bytes, inputs, Q4_BYTES, q4_tile).map(Tiles::Q4)
+pub(super) fn pack_q4(arena: &mut Arena, bytes: &[u8], inputs: usize) -> io::Result<Option<Tiles>> {
+    Ok(pack(arena, bytes, inputs, Q4_BYTES, q4_tile)?.map(Tiles::Q4))
 }
 
 /// Rearranges `Q6_K` rows of `inputs` values each. `None` when the shape has no whole tiles.
-pub(super) fn pack_q6(bytes: &[u8], inputs: usize) -> Option<Tiles> {
-    pack(bytes, inputs, Q6_BYTES, q6_tile).map(Tiles::Q6)
+pub(super) fn pack_q6(arena: &mut Arena, bytes: &[u8], inputs: usize) -> io::Result<Option<Tiles>> {
+    Ok(pack(arena, bytes, inputs, Q6_BYTES, q6_tile)?.map(Tiles::Q6))
 }
 
-fn pack<T>(
+fn pack<T: Copy>(
+    arena: &mut Arena,
     bytes: &[u8],
     inputs: usize,
     block_bytes: usize,
     tile: impl Fn([&[u8]; ROWS]) -> T,
-) -> Option<Vec<T>> {
+) -> io::Result<Option<Slab<T>>> {
     if inputs == 0 || !inputs.is_multiple_of(BLOCK) {
-        return None;
+        return Ok(None);
     }
-    let row_bytes = inputs / BLOCK * block_bytes;
+    let per_row = inputs / BLOCK;
+    let row_bytes = per_row * block_bytes;
     if !bytes.len().is_multiple_of(row_bytes * ROWS) {
-        return None;
+        return Ok(None);
     }
-    let mut tiles = Vec::with_capacity(bytes.len() / (ROWS * block_bytes));
-    for rows in bytes.chunks_exact(row_bytes * ROWS) {
-        for start in (0..row_bytes).step_by(block_bytes) {
-            let block = |row: usize| {
-                let start = row * row_bytes + start;
-                &rows[start..start + block_bytes]
-            };
-            tiles.push(tile(std::array::from_fn(block)));
-        }
-    }
-    Some(tiles)
+    let tiles = (0..bytes.len() / (ROWS * block_bytes)).map(|index| {
+        let (strip, column) = (index / per_row, index % per_row);
+        tile(std::array::from_fn(|row| {
+            let start = (strip * ROWS + row) * row_bytes + column * block_bytes;
+            &bytes[start..start + block_bytes]
+        }))
+    });
+    arena.store(tiles).map(Some)
 }
 
 fn half_at(block: &[u8], offset: usize) -> f16 {
@@ -95,12 +122,12 @@ fn half_at(block: &[u8], offset: usize) -> f16 {
 }
 
 fn q4_tile(rows: [&[u8]; ROWS]) -> TileQ4 {
+    let empty =
+        QuarterQ4 { mins: [0; 2 * ROWS], scales: [[0; ROWS]; 2], runs: [[[0; 4 * ROWS]; 4]; 2] };
     let mut tile = TileQ4 {
+        quarters: [empty; 4],
         d: rows.map(|block| half_at(block, 0)),
         dmin: rows.map(|block| half_at(block, 2)),
-        scales: [[0; ROWS]; 8],
-        mins: [[0; ROWS]; 8],
-        quants: [[0; 4 * ROWS]; BLOCK / 8],
     };
     for (row, block) in rows.into_iter().enumerate() {
         let packed = &block[4..16];
@@ -113,30 +140,37 @@ fn q4_tile(rows: [&[u8]; ROWS]) -> TileQ4 {
                     (packed[run + 4] >> 4) | ((packed[run] >> 6) << 4),
                 )
             };
-            tile.scales[run][row] = scale;
-            tile.mins[run][row] = min;
+            let quarter = &mut tile.quarters[run / 2];
+            quarter.scales[run % 2][row] = scale;
+            quarter.mins[2 * row + run % 2] = min;
         }
-        // Each 32 bytes hold 32 values in their low nibbles and the next 32 in the high ones.
-        let value = |index: usize| {
-            let byte = block[16 + index / 64 * 32 + index % 32];
-            if index % 64 < 32 { byte & 15 } else { byte >> 4 }
-        };
-        set_nibbles(&mut tile.quants, row, value);
+        // Each 32 bytes hold the 32 values of one run in their low nibbles and those of the next in
+        // the high ones.
+        let bytes = block[16..].as_chunks::<32>().0;
+        for (quarter, bytes) in tile.quarters.iter_mut().zip(bytes) {
+            let (first, second) = quarter.runs.split_at_mut(1);
+            let runs = first[0].iter_mut().zip(&mut second[0]);
+            for ((first, second), eight) in runs.zip(bytes.as_chunks::<8>().0) {
+                const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+                let eight = u64::from_le_bytes(*eight);
+                first.as_chunks_mut::<4>().0[row] = paired(eight & LOW);
+                second.as_chunks_mut::<4>().0[row] = paired(eight >> 4 & LOW);
+            }
+        }
     }
     tile
 }
 
+/// Eight nibbles, a byte each, as four bytes: the first four in the low halves.
+fn paired(nibbles: u64) -> [u8; 4] {
+    ((nibbles | nibbles >> 28) as u32).to_le_bytes()
+}
+
 fn q6_tile(rows: [&[u8]; ROWS]) -> TileQ6 {
-    let mut tile = TileQ6 {
-        d: rows.map(|block| half_at(block, 208)),
-        scales: [[0; ROWS]; 16],
-        low: [[0; 4 * ROWS]; BLOCK / 8],
-        high: [[0; 4 * ROWS]; BLOCK / 16],
-    };
+    let empty = RunQ6 { low: [[0; 4 * ROWS]; 2], high: [0; 4 * ROWS] };
+    let empty = QuarterQ6 { scales: [[0; ROWS]; 4], runs: [empty; 4] };
+    let mut tile = TileQ6 { quarters: [empty; 4], d: rows.map(|block| half_at(block, 208)) };
     for (row, block) in rows.into_iter().enumerate() {
-        for (run, scales) in tile.scales.iter_mut().enumerate() {
-            scales[row] = block[192 + run];
-        }
         // Halves of 128 values: 64 bytes of low nibbles and 32 bytes of upper bit pairs each.
         let low = |index: usize| {
             let (half, within) = (index / 128, index % 128);
@@ -147,25 +181,23 @@ fn q6_tile(rows: [&[u8]; ROWS]) -> TileQ6 {
             let (half, within) = (index / 128, index % 128);
             (block[128 + half * 32 + within % 32] >> (within / 32 * 2)) & 3
         };
-        set_nibbles(&mut tile.low, row, low);
-        for (run, bytes) in tile.high.iter_mut().enumerate() {
+        for run in 0..16 {
+            let quarter = &mut tile.quarters[run / 4];
+            quarter.scales[run % 4][row] = block[192 + run];
+            let RunQ6 { low: low_bytes, high: high_bytes } = &mut quarter.runs[run % 4];
+            for (group, bytes) in low_bytes.iter_mut().enumerate() {
+                let value = |index: usize| low(16 * run + 8 * group + index);
+                let nibbles = u64::from_le_bytes(std::array::from_fn(value));
+                bytes.as_chunks_mut::<4>().0[row] = paired(nibbles);
+            }
             for lane in 0..4 {
-                bytes[row * 4 + lane] = (0..4)
+                high_bytes[row * 4 + lane] = (0..4)
                     .map(|part| high(run * 16 + part * 4 + lane) << (2 * part))
                     .fold(0, |byte, bits| byte | bits);
             }
         }
     }
     tile
-}
-
-fn set_nibbles(groups: &mut [[u8; 4 * ROWS]; BLOCK / 8], row: usize, value: impl Fn(usize) -> u8) {
-    for (group, bytes) in groups.iter_mut().enumerate() {
-        for lane in 0..4 {
-            let first = group * 8 + lane;
-            bytes[row * 4 + lane] = value(first) | (value(first + 4) << 4);
-        }
-    }
 }
 
 /// Input rows rounded to eight bits per superblock, with the sums that the offsets of the weight
@@ -179,14 +211,17 @@ pub(super) struct RoundedRows {
 
 /// 256 inputs: `value = d · q`.
 #[derive(Clone, Debug)]
-#[repr(align(32))]
+#[repr(C, align(64))]
 pub(super) struct RoundedBlock {
     /// Signed, as their bits: the kernels load them four at a time.
     pub quants: [u8; BLOCK],
-    /// Sums of 16 quants each: 16 bits, signed, the upper half zero, as a pairwise product wants.
-    pub sums: [u32; BLOCK / 16],
+    /// `-32` times the sum of 16 quants each: what quants stored 32 too high add.
+    pub lifts: [i32; BLOCK / 16],
+    /// Sums of 16 quants each, as a pairwise product wants them: two signed halves, the first run
+    /// below.
+    pub sums: [i32; BLOCK / 32],
     /// Sums of 32 quants each, likewise.
-    pub pair_sums: [u32; BLOCK / 32],
+    pub pair_sums: [i32; BLOCK / 64],
     pub d: f32,
 }
 
@@ -219,8 +254,9 @@ impl RoundedBlock {
         let largest = lanes.into_iter().fold(0f32, f32::max);
         let mut block = Self {
             quants: [0; BLOCK],
-            sums: [0; BLOCK / 16],
-            pair_sums: [0; BLOCK / 32],
+            lifts: [0; BLOCK / 16],
+            sums: [0; BLOCK / 32],
+            pair_sums: [0; BLOCK / 64],
             d: largest / 127.0,
         };
         if largest > 0.0 && largest.is_finite() {
@@ -229,16 +265,24 @@ impl RoundedBlock {
                 *quant = ((value * scale).round_ties_even() as i8).cast_unsigned();
             }
         }
-        let sum = |quants: &[u8]| -> u32 {
-            let sum: i16 = quants.iter().map(|quant| i16::from(quant.cast_signed())).sum();
-            u32::from(sum.cast_unsigned())
-        };
-        for (total, run) in block.sums.iter_mut().zip(block.quants.as_chunks::<16>().0) {
-            *total = sum(run);
+        let mut sums = [0i16; BLOCK / 16];
+        for (total, run) in sums.iter_mut().zip(block.quants.as_chunks::<16>().0) {
+            *total = run.iter().map(|quant| i16::from(quant.cast_signed())).sum();
         }
-        for (total, run) in block.pair_sums.iter_mut().zip(block.quants.as_chunks::<32>().0) {
-            *total = sum(run);
+        for (lift, sum) in block.lifts.iter_mut().zip(sums) {
+            *lift = -32 * i32::from(sum);
+        }
+        for (pair, &[first, second]) in block.sums.iter_mut().zip(sums.as_chunks().0) {
+            *pair = halves(first, second);
+        }
+        for (pair, &[a, b, c, d]) in block.pair_sums.iter_mut().zip(sums.as_chunks().0) {
+            *pair = halves(a + b, c + d);
         }
         block
     }
+}
+
+/// Two signed halves of one word, the first below.
+fn halves(first: i16, second: i16) -> i32 {
+    i32::from(first) & 0xffff | i32::from(second) << 16
 }

@@ -13,9 +13,9 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use super::kernel::Kernel;
 use super::tiles::{ROWS, RoundedRows, Tiles};
 
-/// A helper looks for work this long before it sleeps: within a sentence the next product follows in
-/// less, and on a busy machine a sleeper is woken late.
-const PATIENCE: Duration = Duration::from_micros(300);
+/// A helper looks for work this long before it sleeps: while a token is read the next product
+/// follows in less, and on a busy machine a sleeper is woken late.
+const PATIENCE: Duration = Duration::from_micros(50);
 /// Pieces per thread: enough to even out delays, few enough to cost nothing.
 const PIECES: usize = 4;
 
@@ -67,6 +67,11 @@ impl Workers {
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { kernel, queue: Some(queue), helpers })
+    }
+
+    /// What the pool computes with.
+    pub(super) fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Multiplies rows with matrices of the given output counts. Each result is `[row][output]`.
@@ -166,11 +171,11 @@ fn next_task(tasks: &Receiver<Arc<Task>>) -> Option<Arc<Task>> {
     tasks.recv().ok()
 }
 
-/// Moves `[strip][row][8]` to `[row][output]`.
+/// Moves `[strip][row][16]` to `[row][output]`.
 fn scatter(values: &[f32], first_strip: usize, width: usize, rows: usize, output: &mut [f32]) {
-    for (index, eight) in values.as_chunks::<ROWS>().0.iter().enumerate() {
+    for (index, sixteen) in values.as_chunks::<ROWS>().0.iter().enumerate() {
         let (strip, row) = (first_strip + index / rows, index % rows);
         let start = row * width + strip * ROWS;
-        output[start..start + ROWS].copy_from_slice(eight);
+        output[start..start + ROWS].copy_from_slice(sixteen);
     }
 }
