@@ -204,9 +204,10 @@ pub(super) fn scale_name(weight: &str) -> Result<String, GraphError> {
 }
 
 fn float_tensor(name: &str, dims: &[usize], values: &[f32]) -> TensorProto {
-    let mut bytes = Vec::with_capacity(size_of_val(values));
-    for value in values {
-        bytes.extend_from_slice(&value.to_le_bytes());
+    let mut bytes = vec![0; size_of_val(values)];
+    let (targets, _) = bytes.as_chunks_mut();
+    for (target, value) in targets.iter_mut().zip(values) {
+        *target = value.to_le_bytes();
     }
     TensorProto {
         name: Some(name.to_owned()),

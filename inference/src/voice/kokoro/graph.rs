@@ -1,5 +1,6 @@
-//! Takes the published int8 graph of Kokoro apart: everything up to the vocoder becomes a smaller
-//! ONNX model in f32 for the general runtime, the vocoder's weights come out as plain arrays.
+//! Takes the published int8 graph of Kokoro apart: everything up to the decoder becomes a smaller
+//! ONNX model in f32 for the general runtime, the weights of decoder and vocoder come out as plain
+//! arrays.
 //!
 //! The graph was exported by PyTorch and quantised by ONNX Runtime's tool, so its nodes carry the
 //! module paths of the original; they are looked up by those. One operator that the runtime does
@@ -14,14 +15,19 @@ use rten_onnx::onnx::{
 };
 
 use super::convolution::ConvWeights;
+use super::decoder::{self, BlockWeights};
 use super::dequantise::{dequantise, scale_name};
 use super::vocoder::{DILATIONS, ResidualWeights, StageWeights, VocoderWeights};
 use super::wire;
 
+/// Module path of the decoder.
+const DECODER: &str = "/decoder/decoder";
 /// Module path of the vocoder.
 const VOCODER: &str = "/decoder/decoder/generator";
-/// Output of the decoder, `[1, 512, frames]`.
-pub(super) const FEATURES_OUTPUT: &str = "/decoder/decoder/decode.3/Div_4_output_0";
+/// Input of the decoder, `[1, 514, frames / 2]`: the aligned text, pitch and loudness.
+pub(super) const ALIGNED_OUTPUT: &str = "/decoder/decoder/Concat_output_0";
+/// The aligned text as the decoder's later blocks see it, `[1, 64, frames / 2]`.
+pub(super) const RESIDUAL_OUTPUT: &str = "/decoder/decoder/asr_res/asr_res.0/Conv_output_0";
 /// Spectrum of the excitation, `[1, 22, 60 * frames + 1]`.
 pub(super) const SOURCE_OUTPUT: &str = "/decoder/decoder/generator/Concat_3_output_0";
 
@@ -42,13 +48,15 @@ pub enum GraphError {
     Unexpected(String),
 }
 
-/// The two halves.
+/// The parts.
 pub(super) struct SplitModel {
-    /// A complete ONNX file whose outputs are [`FEATURES_OUTPUT`], [`SOURCE_OUTPUT`] and `styles`.
+    /// A complete ONNX file whose outputs are [`ALIGNED_OUTPUT`], [`RESIDUAL_OUTPUT`],
+    /// [`SOURCE_OUTPUT`] and `styles`.
     pub(super) front: Vec<u8>,
-    /// Names of the outputs with the vocoder's styles, `[1, 2 * channels]` each, in the order in
-    /// which the residual blocks are run.
+    /// Names of the outputs with the styles of the decoder and then the vocoder,
+    /// `[1, 2 * channels]` each, in the order in which their blocks are run.
     pub(super) styles: Vec<String>,
+    pub(super) decoder: Vec<BlockWeights>,
     pub(super) vocoder: VocoderWeights,
 }
 
@@ -61,9 +69,15 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     let mut graph =
         model.graph.take().ok_or_else(|| GraphError::Missing("the graph".to_owned()))?;
     let vocoder = vocoder_weights(&graph)?;
-    let styles: Vec<String> = block_paths().iter().flat_map(|path| style_outputs(path)).collect();
+    let decoder = decoder_weights(&graph)?;
+    let decoder_styles = decoder_paths().into_iter().flat_map(|path| {
+        [1, 2].map(|normalisation| format!("{path}/norm{normalisation}/fc/Gemm_output_0"))
+    });
+    let paths = block_paths();
+    let vocoder_styles = paths.iter().flat_map(|path| style_outputs(path));
+    let styles: Vec<String> = decoder_styles.chain(vocoder_styles).collect();
 
-    let mut outputs = vec![FEATURES_OUTPUT.to_owned(), SOURCE_OUTPUT.to_owned()];
+    let mut outputs = [ALIGNED_OUTPUT, RESIDUAL_OUTPUT, SOURCE_OUTPUT].map(str::to_owned).to_vec();
     outputs.extend(styles.iter().cloned());
     prune(&mut graph, &outputs)?;
     dequantise(&mut graph)?;
@@ -76,10 +90,13 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     graph.value_info.clear();
     model.graph = Some(graph);
     let front = model.write_buf().map_err(GraphError::Unreadable)?;
-    match vocoder.misfit() {
-        Some(part) => Err(GraphError::Unexpected(format!("the vocoder's {part}"))),
-        None => Ok(SplitModel { front, styles, vocoder }),
+    if let Some(part) = decoder::misfit(&decoder) {
+        return Err(GraphError::Unexpected(format!("the decoder's {part}")));
     }
+    if let Some(part) = vocoder.misfit() {
+        return Err(GraphError::Unexpected(format!("the vocoder's {part}")));
+    }
+    Ok(SplitModel { front, styles, decoder, vocoder })
 }
 
 /// Keeps the nodes and weights that `outputs` depend on.
@@ -187,6 +204,33 @@ fn layers() -> impl Iterator<Item = (usize, usize)> {
     (0..DILATIONS.len()).flat_map(|layer| [(1, layer), (2, layer)])
 }
 
+/// Module paths of the decoder's blocks in the order they are run.
+fn decoder_paths() -> Vec<String> {
+    let later = (0..4).map(|block| format!("{DECODER}/decode.{block}"));
+    std::iter::once(format!("{DECODER}/encode")).chain(later).collect()
+}
+
+fn decoder_weights(graph: &GraphProto) -> Result<Vec<BlockWeights>, GraphError> {
+    let reader = Reader::new(graph);
+    let block = |path: String| {
+        let doubling = format!("{path}/pool/ConvTranspose");
+        let (shape, values, step) = reader.quantised_weights(&format!("{path}/conv1x1"))?;
+        let outputs = shape.first().copied().unwrap_or_default();
+        let bias = vec![0.0; outputs.min(values.len())];
+        Ok(BlockWeights {
+            first: reader.quantised_convolution(&format!("{path}/conv1"))?,
+            second: reader.quantised_convolution(&format!("{path}/conv2"))?,
+            shortcut: convolution(&path, &shape, values, bias, Some(step))?,
+            doubling: if reader.nodes.contains_key(doubling.as_str()) {
+                Some(reader.float_convolution(&doubling)?)
+            } else {
+                None
+            },
+        })
+    };
+    decoder_paths().into_iter().map(block).collect()
+}
+
 fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
     let reader = Reader::new(graph);
     let blocks: Vec<ResidualWeights> =
@@ -253,6 +297,13 @@ impl<'a> Reader<'a> {
 
     /// A convolution whose weights are unsigned bytes with one scale and zero point.
     fn quantised_convolution(&self, path: &str) -> Result<ConvWeights, GraphError> {
+        let (dims, values, step) = self.quantised_weights(path)?;
+        let (_, bias) = self.floats(&format!("{}.bias", module_name(path)))?;
+        convolution(path, &dims, values, bias, Some(step))
+    }
+
+    /// Shape, values and scale of the weights of such a convolution.
+    fn quantised_weights(&self, path: &str) -> Result<(Vec<usize>, Vec<f32>, f32), GraphError> {
         let [_, weight, _, zero_point] = self.inputs(&format!("{path}/Conv_quant"))?;
         let (dims, integers) = self.integers(weight)?;
         let zero_point =
@@ -261,20 +312,14 @@ impl<'a> Reader<'a> {
         let scale = *scale.first().ok_or_else(|| unexpected(weight))?;
         let values =
             integers.iter().map(|integer| f32::from(integer - zero_point) * scale).collect();
-        let (_, bias) = self.floats(&format!("{}.bias", module_name(path)))?;
-        convolution(weight, &dims, values, bias)
+        Ok((dims, values, scale))
     }
 
     fn float_convolution(&self, node: &str) -> Result<ConvWeights, GraphError> {
         let [_, weight, bias] = self.inputs(node)?;
         let (dims, values) = self.floats(weight)?;
         let (_, bias) = self.floats(bias)?;
-        let mut weights = convolution(weight, &dims, values, bias)?;
-        if node.ends_with("ConvTranspose") && weights.bias.len() != weights.shape[1] {
-            return Err(unexpected(weight));
-        }
-        weights.bias.shrink_to_fit();
-        Ok(weights)
+        convolution(weight, &dims, values, bias, None)
     }
 
     fn inputs<const N: usize>(&self, node: &str) -> Result<[&'a str; N], GraphError> {
@@ -335,12 +380,13 @@ fn convolution(
     dims: &[usize],
     values: Vec<f32>,
     bias: Vec<f32>,
+    step: Option<f32>,
 ) -> Result<ConvWeights, GraphError> {
     let shape: [usize; 3] = dims.try_into().map_err(|_| unexpected(name))?;
     if shape.contains(&0) || ![shape[0], shape[1]].contains(&bias.len()) {
         return Err(unexpected(name));
     }
-    Ok(ConvWeights { values, shape, bias })
+    Ok(ConvWeights { values, shape, bias, step })
 }
 
 pub(super) fn unexpected(name: &str) -> GraphError {
