@@ -33,32 +33,24 @@ pub(super) struct BlockWeights {
     pub(super) doubling: Option<ConvWeights>,
 }
 
-/// The first part of the blocks whose shape is not the one that the arithmetic is written for.
-pub(super) fn misfit(blocks: &[BlockWeights]) -> Option<&'static str> {
-    if blocks.len() != SHAPES.len() {
-        return Some("number of blocks");
-    }
-    for (index, (block, (inputs, outputs))) in blocks.iter().zip(SHAPES).enumerate() {
+impl BlockWeights {
+    /// Whether the shapes are those that the arithmetic of this block is written for.
+    fn fits(&self, index: usize) -> bool {
+        let Some(&(inputs, outputs)) = SHAPES.get(index) else { return false };
         let convolutions = [
-            (&block.first, [outputs, inputs, KERNEL]),
-            (&block.second, [outputs, outputs, KERNEL]),
-            (&block.shortcut, [outputs, inputs, 1]),
+            (&self.first, [outputs, inputs, KERNEL]),
+            (&self.second, [outputs, outputs, KERNEL]),
+            (&self.shortcut, [outputs, inputs, 1]),
         ];
-        if convolutions
-            .iter()
-            .any(|(weights, shape)| weights.shape != *shape || weights.bias.len() != outputs)
-        {
-            return Some("convolution");
-        }
-        let is_last = index + 1 == SHAPES.len();
-        let fits = |weights: &ConvWeights| {
+        let doubles = |weights: &ConvWeights| {
             weights.shape == [inputs, 1, KERNEL] && weights.bias.len() == inputs
         };
-        if block.doubling.as_ref().map(fits) != is_last.then_some(true) {
-            return Some("doubling");
-        }
+        let is_last = index + 1 == SHAPES.len();
+        convolutions
+            .iter()
+            .all(|(weights, shape)| weights.shape == *shape && weights.bias.len() == outputs)
+            && self.doubling.as_ref().map(doubles) == is_last.then_some(true)
     }
-    None
 }
 
 /// Scale and shift of the two normalisations of each block: the scales first.
@@ -88,18 +80,19 @@ struct Convolution {
 impl Convolution {
     fn new(weights: &ConvWeights) -> Self {
         let [_, inputs, kernel] = weights.shape;
-        let rows: Vec<Vec<f32>> = weights
-            .values
-            .chunks_exact(inputs * kernel)
-            .map(|row| {
-                let tap = |tap: usize| row[tap..].iter().step_by(kernel).copied();
-                (0..kernel).flat_map(tap).collect()
-            })
-            .collect();
+        let mut rows = vec![0.0; weights.values.len()];
+        let values = weights.values.chunks_exact(inputs * kernel);
+        for (row, values) in rows.chunks_exact_mut(inputs * kernel).zip(values) {
+            for (tap, row) in row.chunks_exact_mut(inputs).enumerate() {
+                for (target, value) in row.iter_mut().zip(values[tap..].iter().step_by(kernel)) {
+                    *target = *value;
+                }
+            }
+        }
         Self {
             kernel,
             inputs,
-            weights: Weights::new(rows.iter().map(Vec::as_slice), weights.step),
+            weights: Weights::new(rows.chunks_exact(inputs * kernel), weights.step),
             bias: weights.bias.clone(),
         }
     }
@@ -177,9 +170,11 @@ impl Doubling {
 
 impl Block {
     fn new(weights: &BlockWeights) -> Self {
+        let (first, second) =
+            rayon::join(|| Convolution::new(&weights.first), || Convolution::new(&weights.second));
         Self {
-            first: Convolution::new(&weights.first),
-            second: Convolution::new(&weights.second),
+            first,
+            second,
             shortcut: Convolution::new(&weights.shortcut),
             doubling: weights.doubling.as_ref().map(Doubling::new),
         }
@@ -229,9 +224,20 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Prepares weights that have no [`misfit`].
-    pub(super) fn new(weights: &[BlockWeights]) -> Self {
-        Self { blocks: weights.par_iter().map(Block::new).collect() }
+    /// Prepares the weights of one block after the other. `None` if one does not fit, or there are
+    /// too few or too many.
+    pub(super) fn new<E>(
+        weights: impl Iterator<Item = Result<BlockWeights, E>>,
+    ) -> Result<Option<Self>, E> {
+        let mut blocks = Vec::new();
+        for (index, weights) in weights.enumerate() {
+            let weights = weights?;
+            if !weights.fits(index) {
+                return Ok(None);
+            }
+            blocks.push(Block::new(&weights));
+        }
+        Ok((blocks.len() == SHAPES.len()).then_some(Self { blocks }))
     }
 
     /// The vocoder's features, two for each sample of `input`: [`INPUTS`] channels, of which
@@ -321,6 +327,33 @@ mod tests {
         assert!((mean - 100.0).abs() < 1e-3 && (variance - 9.0).abs() < 1e-2, "{mean} {variance}");
         let output = normalise(&Signal::from_rows(1, 2, &[-1.0, 1.0]), &[0.0, 0.0]);
         assert!((output.data()[0] + SLOPE).abs() < 1e-3 && (output.data()[1] - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn blocks_of_other_shapes_are_refused() {
+        let zeros = |shape: [usize; 3], biases: usize| ConvWeights {
+            values: vec![0.0; shape.iter().product()],
+            shape,
+            bias: vec![0.0; biases],
+            step: None,
+        };
+        let block = |inputs: usize, outputs: usize, doubling: bool| BlockWeights {
+            first: zeros([outputs, inputs, 3], outputs),
+            second: zeros([outputs, outputs, 3], outputs),
+            shortcut: zeros([outputs, inputs, 1], outputs),
+            doubling: doubling.then(|| zeros([inputs, 1, 3], inputs)),
+        };
+        assert!(block(514, 1024, false).fits(0));
+        assert!(!block(514, 1024, true).fits(0));
+        assert!(!block(512, 1024, false).fits(0));
+        assert!(block(1090, 512, true).fits(4) && !block(1090, 512, false).fits(4));
+        assert!(!block(1090, 512, true).fits(5));
+        let mut damaged = block(514, 1024, false);
+        damaged.second.bias.truncate(1);
+        assert!(!damaged.fits(0));
+        let one = std::iter::once(Ok::<_, ()>(damaged));
+        assert!(matches!(Decoder::new(one), Ok(None)));
+        assert!(matches!(Decoder::new(std::iter::empty::<Result<_, ()>>()), Ok(None)));
     }
 
     #[test]

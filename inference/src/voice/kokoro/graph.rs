@@ -7,7 +7,9 @@
 //! not know, `FusedMatMul`, is replaced by the standard ones it stands for. This is done at every
 //! start (a second) rather than cached: a second file could only go stale.
 
+use std::cell::Ref;
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
 use rten_onnx::onnx::{
     AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
@@ -15,7 +17,7 @@ use rten_onnx::onnx::{
 };
 
 use super::convolution::ConvWeights;
-use super::decoder::{self, BlockWeights};
+use super::decoder::{BlockWeights, Decoder};
 use super::dequantise::{dequantise, scale_name};
 use super::vocoder::{DILATIONS, ResidualWeights, StageWeights, VocoderWeights};
 use super::wire;
@@ -56,11 +58,11 @@ pub(super) struct SplitModel {
     /// Names of the outputs with the styles of the decoder and then the vocoder,
     /// `[1, 2 * channels]` each, in the order in which their blocks are run.
     pub(super) styles: Vec<String>,
-    pub(super) decoder: Vec<BlockWeights>,
+    pub(super) decoder: Decoder,
     pub(super) vocoder: VocoderWeights,
 }
 
-/// Takes an ONNX file apart.
+/// Takes an ONNX file apart. Runs on the current rayon pool.
 pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     if !wire::is_complete(file) {
         return Err(GraphError::Truncated);
@@ -69,7 +71,7 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     let mut graph =
         model.graph.take().ok_or_else(|| GraphError::Missing("the graph".to_owned()))?;
     let vocoder = vocoder_weights(&graph)?;
-    let decoder = decoder_weights(&graph)?;
+    let decoder = decoder(&graph)?;
     let decoder_styles = decoder_paths().into_iter().flat_map(|path| {
         [1, 2].map(|normalisation| format!("{path}/norm{normalisation}/fc/Gemm_output_0"))
     });
@@ -90,9 +92,6 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     graph.value_info.clear();
     model.graph = Some(graph);
     let front = model.write_buf().map_err(GraphError::Unreadable)?;
-    if let Some(part) = decoder::misfit(&decoder) {
-        return Err(GraphError::Unexpected(format!("the decoder's {part}")));
-    }
     if let Some(part) = vocoder.misfit() {
         return Err(GraphError::Unexpected(format!("the vocoder's {part}")));
     }
@@ -210,7 +209,7 @@ fn decoder_paths() -> Vec<String> {
     std::iter::once(format!("{DECODER}/encode")).chain(later).collect()
 }
 
-fn decoder_weights(graph: &GraphProto) -> Result<Vec<BlockWeights>, GraphError> {
+fn decoder(graph: &GraphProto) -> Result<Decoder, GraphError> {
     let reader = Reader::new(graph);
     let block = |path: String| {
         let doubling = format!("{path}/pool/ConvTranspose");
@@ -228,7 +227,7 @@ fn decoder_weights(graph: &GraphProto) -> Result<Vec<BlockWeights>, GraphError> 
             },
         })
     };
-    decoder_paths().into_iter().map(block).collect()
+    Decoder::new(decoder_paths().into_iter().map(block))?.ok_or_else(|| unexpected(DECODER))
 }
 
 fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
@@ -253,6 +252,23 @@ fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
     let inverse_basis = reader.floats("decoder.decoder.generator.stft.istft.stft.inverse_basis")?.1;
     let last = reader.float_convolution(&format!("{VOCODER}/conv_post/Conv"))?;
     Ok(VocoderWeights { stages, last, inverse_basis })
+}
+
+/// The bytes of a tensor.
+enum Bytes<'a> {
+    Stored(Ref<'a, Vec<u8>>),
+    Listed(Vec<u8>),
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Stored(bytes) => bytes,
+            Self::Listed(bytes) => bytes,
+        }
+    }
 }
 
 /// Finds weights by module path.
@@ -333,7 +349,7 @@ impl<'a> Reader<'a> {
         name: &str,
         kind: DataType,
         width: usize,
-    ) -> Result<(Vec<usize>, Vec<u8>), GraphError> {
+    ) -> Result<(Vec<usize>, Bytes<'a>), GraphError> {
         let tensor = self.tensors.get(name).ok_or_else(|| GraphError::Missing(name.to_owned()))?;
         let dims: Option<Vec<usize>> =
             tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect();
@@ -343,12 +359,12 @@ impl<'a> Reader<'a> {
             return Err(unexpected(name));
         }
         let raw = match &tensor.raw_data {
-            Some(raw) => raw.borrow().clone(),
+            Some(raw) => Bytes::Stored(raw.borrow()),
             // Small tensors may be stored as numbers instead of bytes.
-            None if kind == DataType::FLOAT => {
-                tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect()
-            }
-            None => tensor.int32_data.iter().map(|value| *value as u8).collect(),
+            None if kind == DataType::FLOAT => Bytes::Listed(
+                tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            ),
+            None => Bytes::Listed(tensor.int32_data.iter().map(|value| *value as u8).collect()),
         };
         if count.and_then(|count| count.checked_mul(width)) != Some(raw.len()) {
             return Err(unexpected(name));
@@ -367,10 +383,10 @@ impl<'a> Reader<'a> {
         let kind = self.tensors.get(name).and_then(|tensor| tensor.data_type);
         if kind == Some(DataType::INT8) {
             let (dims, raw) = self.tensor(name, DataType::INT8, 1)?;
-            Ok((dims, raw.into_iter().map(|byte| i16::from(byte.cast_signed())).collect()))
+            Ok((dims, raw.iter().map(|byte| i16::from(byte.cast_signed())).collect()))
         } else {
             let (dims, raw) = self.tensor(name, DataType::UINT8, 1)?;
-            Ok((dims, raw.into_iter().map(i16::from).collect()))
+            Ok((dims, raw.iter().map(|byte| i16::from(*byte)).collect()))
         }
     }
 }

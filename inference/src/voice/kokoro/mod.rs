@@ -129,7 +129,6 @@ pub struct Kokoro {
 #[doc(hidden)]
 pub fn read_graph(file: &[u8]) -> Result<(), GraphError> {
     let split = graph::split(file)?;
-    Decoder::new(&split.decoder);
     Vocoder::new(&split.vocoder);
     Ok(())
 }
@@ -172,7 +171,9 @@ impl Kokoro {
 
         let path = dir.join(MODEL_FILE);
         let file = read(&path)?;
-        let split = graph::split(&file).map_err(|source| KokoroError::Graph { path, source })?;
+        let split = pool
+            .run(|| graph::split(&file))
+            .map_err(|source| KokoroError::Graph { path, source })?;
         drop(file);
         let front = ModelOptions::with_all_ops()
             .prepack_weights(true)
@@ -189,12 +190,11 @@ impl Kokoro {
                 .map(node)
                 .collect::<Result<_, _>>()?,
         };
-        let (decoder, vocoder) =
-            pool.run(|| (Decoder::new(&split.decoder), Vocoder::new(&split.vocoder)));
+        let vocoder = pool.run(|| Vocoder::new(&split.vocoder));
         Ok(Self {
             front,
             nodes,
-            decoder,
+            decoder: split.decoder,
             vocoder,
             styles,
             vocabulary,

@@ -16,13 +16,24 @@ pub(super) type Moments = Vec<(f32, f32)>;
 pub(super) fn moments_of(signal: &Signal) -> Moments {
     let count = signal.len().max(1) as f64;
     let mean = |sum: f64| (sum / count) as f32;
-    let means: Vec<f32> = sums(signal, |_, value| value).into_iter().map(mean).collect();
-    let squares = sums(signal, |channel, value| (value - means[channel]).powi(2));
+    let sums_of = |row: &[f32], sums: &mut [f32]| {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += value;
+        }
+    };
+    let means: Vec<f32> = sums(signal, sums_of).into_iter().map(mean).collect();
+    let squares_of = |row: &[f32], sums: &mut [f32]| {
+        for ((sum, value), mean) in sums.iter_mut().zip(row).zip(&means) {
+            let apart = value - mean;
+            *sum += apart * apart;
+        }
+    };
+    let squares = sums(signal, squares_of);
     means.iter().copied().zip(squares.into_iter().map(mean)).collect()
 }
 
-/// Of each channel what `of` makes of its samples, summed up.
-fn sums(signal: &Signal, of: impl Fn(usize, f32) -> f32 + Sync) -> Vec<f64> {
+/// Of each channel the sum that `add` makes of its samples, which it is given row by row.
+fn sums(signal: &Signal, add: impl Fn(&[f32], &mut [f32]) + Sync) -> Vec<f64> {
     let channels = signal.channels();
     let parts: Vec<Vec<f32>> = signal
         .data()
@@ -30,9 +41,7 @@ fn sums(signal: &Signal, of: impl Fn(usize, f32) -> f32 + Sync) -> Vec<f64> {
         .map(|rows| {
             let mut sums = vec![0.0; channels];
             for row in rows.chunks_exact(channels) {
-                for (channel, (sum, value)) in sums.iter_mut().zip(row).enumerate() {
-                    *sum += of(channel, *value);
-                }
+                add(row, &mut sums);
             }
             sums
         })

@@ -63,10 +63,14 @@ impl Weights {
             values.resize(first + inputs / 2, Pairs([0; 2 * PANEL]));
             for (index, pairs) in values[first..].chunks_mut(8).enumerate() {
                 for (output, (row, inverse)) in rows.iter().zip(inverse).enumerate() {
-                    let (inputs, _) = row[16 * index..].as_chunks::<2>();
-                    for (pair, inputs) in pairs.iter_mut().zip(inputs) {
-                        pair.0[2 * output] = round(inputs[0] * inverse);
-                        pair.0[2 * output + 1] = round(inputs[1] * inverse);
+                    let row = &row[16 * index..];
+                    let mut rounded = [0; 16];
+                    for (rounded, value) in rounded.iter_mut().zip(row) {
+                        *rounded = round(value * inverse);
+                    }
+                    let (rounded, _) = rounded.as_chunks::<2>();
+                    for (pair, rounded) in pairs.iter_mut().zip(rounded) {
+                        pair.0[2 * output..][..2].copy_from_slice(rounded);
                     }
                 }
             }
@@ -122,16 +126,24 @@ fn largest_for(values: &[Pairs], pairs: usize) -> f32 {
     (fits as f32 - 1.0).clamp(LARGEST, f32::from(i16::MAX))
 }
 
-/// To the nearest integer of 16 bits.
+/// To the nearest integer of 16 bits. What is no number, or larger, becomes any.
 pub(super) fn round(value: f32) -> i16 {
-    // Adding and taking away what leaves no room for a fraction is faster than a call.
+    // With this added no bit is left for a fraction, and the last ones are those of the integer.
     const WHOLE: f32 = 12_582_912.0;
-    ((value + WHOLE) - WHOLE) as i16
+    (value + WHOLE).to_bits() as i16
 }
 
 fn scale_for(row: &[f32], step: Option<f32>) -> f32 {
-    let sum: f32 = row.iter().map(|value| value.abs()).sum();
-    let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    // Many sums side by side, which do not wait for each other.
+    let (mut sums, mut most) = ([0.0f32; 16], [0.0f32; 16]);
+    for values in row.chunks(16) {
+        for ((sum, most), value) in sums.iter_mut().zip(&mut most).zip(values) {
+            *sum += value.abs();
+            *most = most.max(value.abs());
+        }
+    }
+    let sum: f32 = sums.iter().sum();
+    let largest = most.into_iter().fold(0.0, f32::max);
     // Each weight may be rounded up by a half.
     let room = LARGEST_SUM - row.len() as f32;
     let scale = (sum / room).max(largest / f32::from(i16::MAX));
@@ -241,6 +253,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest() {
+        for (value, wanted) in [(0.0, 0), (-0.4, 0), (1.6, 2), (-8191.4, -8191), (32_767.0, 32_767)]
+        {
+            assert_eq!(round(value), wanted);
+        }
+        round(f32::NAN);
     }
 
     #[test]

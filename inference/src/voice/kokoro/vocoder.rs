@@ -469,6 +469,7 @@ fn add_shifted(signal: &mut Signal, other: &Signal, shift: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::convolution::tests::{random_signal, random_weights};
     use super::*;
 
     fn convolution(shape: [usize; 3], bias: usize) -> ConvWeights {
@@ -504,6 +505,74 @@ mod tests {
                 .collect(),
             last: convolution([SOURCE_CHANNELS, STAGE_CHANNELS[1], 7], SOURCE_CHANNELS),
             inverse_basis: vec![0.0; SOURCE_CHANNELS * FRAME],
+        }
+    }
+
+    /// Weights under which the signal neither grows nor dies out, with the longest kernels.
+    fn lively_weights(seed: &mut u32) -> VocoderWeights {
+        let mut lively = |shape: [usize; 3], bias: usize| {
+            let mut weights = random_weights(shape, bias, seed);
+            let inputs = (shape[1] * shape[2]) as f32;
+            weights.values.iter_mut().for_each(|value| *value *= (3.0 / inputs).sqrt());
+            weights
+        };
+        let mut weights = weights();
+        for (index, stage) in weights.stages.iter_mut().enumerate() {
+            let channels = STAGE_CHANNELS[index];
+            let inputs = if index == 0 { FEATURES } else { STAGE_CHANNELS[0] };
+            let kernel = stage.upsample.shape[2];
+            stage.upsample = lively([inputs, channels, kernel], channels);
+            if index == 0 {
+                stage.source = lively([channels, SOURCE_CHANNELS, 12], channels);
+                (stage.source_stride, stage.source_padding) = (6, 3);
+            } else {
+                stage.source = lively([channels, SOURCE_CHANNELS, 1], channels);
+            }
+            let source_kernel = if index == 0 { 7 } else { 11 };
+            for (block, kernel) in stage.blocks.iter_mut().chain([&mut stage.source_block]).zip([
+                3,
+                7,
+                11,
+                source_kernel,
+            ]) {
+                for convolution in &mut block.convolutions {
+                    *convolution = lively([channels, channels, kernel], channels);
+                }
+            }
+        }
+        weights.last = lively([SOURCE_CHANNELS, STAGE_CHANNELS[1], 7], SOURCE_CHANNELS);
+        weights.inverse_basis = lively([SOURCE_CHANNELS, FRAME, 1], 0).values;
+        weights
+    }
+
+    #[test]
+    fn a_window_equals_the_whole_with_the_same_statistics() {
+        let mut seed = 23;
+        let vocoder = Vocoder::new(&lively_weights(&mut seed));
+        let frames = 36;
+        let styles = STAGE_CHANNELS
+            .iter()
+            .flat_map(|channels| vec![vec![vec![0.0; 2 * channels]; NORMALISATIONS]; 1 + BRANCHES])
+            .collect();
+        let input = VocoderInput {
+            features: random_signal(FEATURES, frames, &mut seed),
+            source: random_signal(SOURCE_CHANNELS, UPSAMPLING * frames + 1, &mut seed),
+            styles,
+        };
+        let mut statistics = Statistics::default();
+        let whole = vocoder.run(&input, 0..frames, 0, &mut statistics);
+        assert_eq!(whole.len(), frames * FRAME_SAMPLES);
+        for (window, beyond) in [(0..10, 120), (14..20, 120), (25..frames, 0)] {
+            let wanted = &whole[window.start * FRAME_SAMPLES..][..window.len() * FRAME_SAMPLES];
+            let samples = vocoder.run(&input, window.clone(), beyond, &mut statistics);
+            assert_eq!(samples.len(), wanted.len() + beyond);
+            let energy = |samples: &mut dyn Iterator<Item = f32>| -> f32 {
+                samples.map(|sample| sample * sample).sum()
+            };
+            let apart = energy(&mut samples.iter().zip(wanted).map(|(left, right)| left - right));
+            let share = apart / energy(&mut wanted.iter().copied());
+            // The rounding is another one, since the blocks begin elsewhere.
+            assert!(share < 1e-4, "{window:?}: {share}");
         }
     }
 
