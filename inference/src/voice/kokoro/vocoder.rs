@@ -571,8 +571,9 @@ mod tests {
             };
             let apart = energy(&mut samples.iter().zip(wanted).map(|(left, right)| left - right));
             let share = apart / energy(&mut wanted.iter().copied());
-            // The rounding is another one, since the blocks begin elsewhere.
-            assert!(share < 1e-4, "{window:?}: {share}");
+            // The rounding is another one, since the blocks begin elsewhere: it makes up to 7e-7. With
+            // one frame of context less it is 2e-6.
+            assert!(share < 1.5e-6, "{window:?}: {share}");
         }
     }
 
