@@ -22,9 +22,13 @@ fn main() -> anyhow::Result<()> {
     let threads = rest.get(1).map_or(Ok(1), |threads| threads.parse())?;
     let repeats: usize = rest.get(2).map_or(Ok(1), |repeats| repeats.parse())?;
 
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_time());
     let kokoro: Arc<dyn Voice> = Arc::new(Kokoro::load(&models().join("kokoro-82m"), threads)?);
-    println!("loaded in {:.3} s", start.elapsed().as_secs_f64());
+    println!(
+        "loaded in {:.3} s, {:.3} cpu seconds",
+        start.elapsed().as_secs_f64(),
+        cpu_time().saturating_sub(cpu).as_secs_f64(),
+    );
     let set = VoiceSet::new(vec![kokoro, Arc::new(Espeak::new()?)]);
 
     for _ in 0..repeats {

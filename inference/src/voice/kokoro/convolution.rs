@@ -1,145 +1,54 @@
 //! One-dimensional convolutions for the vocoder, the part of the model where nine tenths of the
 //! arithmetic lies. Two algorithms: [`TransformConv`] for the square layers that keep their length
-//! (it multiplies three to four times less than the textbook sum), [`DenseConv`] for the rest.
+//! (it multiplies three to five times less than the textbook sum), [`DenseConv`] for the rest.
 //!
 //! A transform convolution cuts the signal into blocks of `n` samples and uses the circular
-//! convolution theorem on each: the block and the kernel go through a real Fourier transform, are
-//! multiplied there, and the samples that did not wrap come back. A complex product costs three
-//! real ones (Gauss), so `n` samples need `3 (n/2 - 1) + 2` real planes. Each of the three steps
-//! is linear, hence a matrix product: the transform of all blocks of all channels at once, one
-//! channel-mixing product per plane, and the way back. Precision stays that of f32 since no matrix
-//! entry exceeds two in magnitude (Toom-Cook tiles of this size would lose it).
+//! convolution theorem on each: the block and the kernel go through a real Fourier transform
+//! ([`fourier`](super::fourier)), are multiplied there, and the samples that did not wrap come back.
+//! The multiplication mixes the channels, with a matrix for each plane of the spectrum; there the
+//! time goes, so it is done with rounded numbers ([`product`](super::product)).
+
+use std::marker::PhantomData;
 
 use rayon::prelude::*;
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix};
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
+use rten_simd::ops::{BitOps, FloatOps, NarrowSaturate, NumOps};
+use rten_simd::{Isa, Simd, SimdOp};
 use rten_tensor::NdTensorView;
 
-use super::signal::{MARGIN, Signal};
+use super::fourier::{Eight, Length, Sixteen, ThirtyTwo, kernel_column, plane_count};
+use super::product::{Columns, LARGEST, PANEL, Weights};
+use super::signal::Signal;
 
-/// Columns of one pass; keeps the buffers of a pass within the outer caches.
-const TILE_COLUMNS: usize = 128;
+/// Blocks of one pass; keeps the buffers of a pass within the outer caches.
+const TILE_BLOCKS: usize = 36;
+/// Samples of one pass of an upsampling.
+const TILE_SAMPLES: usize = 32;
 
 /// Weights of a convolution, `[outputs, inputs, kernel]` in row-major order, and its bias.
 pub(super) struct ConvWeights {
     pub(super) values: Vec<f32>,
     pub(super) shape: [usize; 3],
     pub(super) bias: Vec<f32>,
+    /// What all values are whole multiples of, if they were integers.
+    pub(super) step: Option<f32>,
 }
 
 /// Scratch memory that successive convolutions of one utterance share.
 #[derive(Default)]
 pub(super) struct Scratch {
-    gathered: Vec<f32>,
-    planes: Vec<f32>,
+    rounded: Vec<i16>,
+    scales: Vec<f32>,
     products: Vec<f32>,
-    blocks: Vec<f32>,
-}
-
-/// How to convolve blocks of `block` samples with a kernel of `kernel` taps.
-struct Transform {
-    block: usize,
-    kernel: usize,
-    planes: usize,
-    /// `[planes, block]`.
-    forward: PackedAMatrix<f32>,
-    /// `[outputs, planes]`.
-    backward: PackedAMatrix<f32>,
-}
-
-impl Transform {
-    fn new(gemm: &GemmExecutor, block: usize, kernel: usize) -> Self {
-        debug_assert!(block.is_multiple_of(2) && kernel <= block);
-        let outputs = block - kernel + 1;
-        let planes = plane_count(block);
-        let mut forward = vec![0.0f32; planes * block];
-        let mut backward = vec![0.0f32; outputs * planes];
-        for sample in 0..block {
-            for (plane, value) in forward_column(block, sample).into_iter().enumerate() {
-                forward[plane * block + sample] = value as f32;
-            }
-        }
-        for output in 0..outputs {
-            let row = &mut backward[output * planes..][..planes];
-            for (value, exact) in row.iter_mut().zip(backward_row(block, output)) {
-                *value = exact as f32;
-            }
-        }
-        Self {
-            block,
-            kernel,
-            planes,
-            forward: gemm.prepack_a(matrix([planes, block], &forward)),
-            backward: gemm.prepack_a(matrix([outputs, planes], &backward)),
-        }
-    }
-
-    fn outputs(&self) -> usize {
-        self.block - self.kernel + 1
-    }
-}
-
-/// Real planes of a block: the constant, the alternating one, and three for each complex bin.
-fn plane_count(block: usize) -> usize {
-    3 * (block / 2 - 1) + 2
-}
-
-fn angle(block: usize, bin: usize, sample: usize) -> f64 {
-    // The product is reduced first, so that the angle keeps its precision.
-    std::f64::consts::TAU * ((bin * sample) % block) as f64 / block as f64
-}
-
-/// What one sample of a block adds to each plane: with `a + ib` the transform of the block, the
-/// planes of a bin are `a + b`, `a` and `b`.
-fn forward_column(block: usize, sample: usize) -> Vec<f64> {
-    let mut column = vec![1.0, if sample.is_multiple_of(2) { 1.0 } else { -1.0 }];
-    for bin in 1..block / 2 {
-        let (sin, cos) = angle(block, bin, sample).sin_cos();
-        column.extend([cos - sin, cos, -sin]);
-    }
-    column
-}
-
-/// What one tap of a kernel adds to the factor of each plane: with `c + id` the (conjugated)
-/// transform of the kernel, the planes of a bin are multiplied by `c`, `d - c` and `c + d`.
-fn kernel_column(block: usize, tap: usize) -> Vec<f64> {
-    let mut column = vec![1.0, if tap.is_multiple_of(2) { 1.0 } else { -1.0 }];
-    for bin in 1..block / 2 {
-        let (sin, cos) = angle(block, bin, tap).sin_cos();
-        column.extend([cos, sin - cos, cos + sin]);
-    }
-    column
-}
-
-/// How the plane products make one output sample: with `p`, `q`, `r` the products of a bin, its
-/// value is `(p - r) + i (p + q)`.
-fn backward_row(block: usize, output: usize) -> Vec<f64> {
-    let scale = 1.0 / block as f64;
-    let mut row = vec![scale, if output.is_multiple_of(2) { scale } else { -scale }];
-    for bin in 1..block / 2 {
-        let (sin, cos) = angle(block, bin, output).sin_cos();
-        row.extend([2.0 * scale * (cos - sin), -2.0 * scale * sin, -2.0 * scale * cos]);
-    }
-    row
 }
 
 fn matrix(shape: [usize; 2], data: &[f32]) -> NdTensorView<'_, f32, 2> {
     NdTensorView::from_data(shape, data)
 }
 
-/// Plain product `out = a b`, with shapes that the callers keep consistent.
-fn multiply(
-    gemm: &GemmExecutor,
-    out: &mut [f32],
-    a: &PackedAMatrix<f32>,
-    b: NdTensorView<'_, f32, 2>,
-) {
-    gemm.gemm(out, GemmInputA::Packed(a), GemmInputB::Unpacked(b), GemmOptions::default())
-        .expect("the buffers are made for these shapes");
-}
-
-fn resize(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+fn resize<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
-        buffer.resize(len, 0.0);
+        buffer.resize(len, T::default());
     }
     &mut buffer[..len]
 }
@@ -148,180 +57,232 @@ fn resize(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 /// that keeps the length.
 pub(super) struct TransformConv {
     channels: usize,
+    kernel: usize,
     dilation: usize,
-    transform: Transform,
+    block: usize,
     /// Per plane, `[channels, channels]`.
-    weights: Vec<PackedAMatrix<f32>>,
+    weights: Vec<Weights>,
     bias: Vec<f32>,
+    /// A sample before the beginning or after the end.
+    silence: Vec<f32>,
 }
 
 impl TransformConv {
-    /// Prepares the weights. `block` must be even and at least the kernel's length.
-    pub(super) fn new(
-        gemm: &GemmExecutor,
-        weights: &ConvWeights,
-        dilation: usize,
-        block: usize,
-    ) -> Self {
+    /// Prepares the weights. The channels are a multiple of [`PANEL`]; `block` is 8, 16 or 32 and at
+    /// least the kernel's length.
+    pub(super) fn new(weights: &ConvWeights, dilation: usize, block: usize) -> Self {
         let [channels, inputs, kernel] = weights.shape;
         assert_eq!(channels, inputs, "a transform convolution is square");
-        let transform = Transform::new(gemm, block, kernel);
-        let mut factors = vec![0.0f32; transform.planes * kernel];
+        assert!(channels.is_multiple_of(PANEL) && [8, 16, 32].contains(&block) && kernel <= block);
+        let planes = plane_count(block);
+        let mut factors = vec![0.0f32; planes * kernel];
         for tap in 0..kernel {
             for (plane, factor) in kernel_column(block, tap).into_iter().enumerate() {
                 factors[plane * kernel + tap] = factor as f32;
             }
         }
         let pairs = channels * channels;
-        let mut planes = vec![0.0f32; transform.planes * pairs];
+        let mut values = vec![0.0f32; planes * pairs];
+        let factors = GemmInputA::Unpacked(matrix([planes, kernel], &factors));
         let taps = matrix([pairs, kernel], &weights.values);
-        let factors = gemm.prepack_a(matrix([transform.planes, kernel], &factors));
-        multiply(gemm, &mut planes, &factors, taps.transposed());
-        let packed = planes
-            .chunks_exact(pairs)
-            .map(|plane| gemm.prepack_a(matrix([channels, channels], plane)))
-            .collect();
-        Self { channels, dilation, transform, weights: packed, bias: weights.bias.clone() }
+        let taps = GemmInputB::Unpacked(taps.transposed());
+        GemmExecutor::new()
+            .gemm(&mut values, factors, taps, GemmOptions::default())
+            .expect("the buffers are made for these shapes");
+        Self {
+            channels,
+            kernel,
+            dilation,
+            block,
+            weights: values
+                .par_chunks_exact(pairs)
+                .map(|plane| Weights::new(plane.chunks_exact(channels), None))
+                .collect(),
+            bias: weights.bias.clone(),
+            silence: vec![0.0; channels],
+        }
     }
 
     /// Convolves `input` and adds the result to `output` (`accumulate`) or replaces it.
     pub(super) fn run(
         &self,
-        gemm: &GemmExecutor,
         input: &Signal,
         output: &mut Signal,
         accumulate: bool,
         scratch: &mut Scratch,
     ) {
-        let (channels, block, planes) =
-            (self.channels, self.transform.block, self.transform.planes);
-        let outputs = self.transform.outputs();
-        for tile in self.tiles(input.len()) {
-            let width = tile.iter().map(|run| run.blocks).sum::<usize>();
-            let plane_len = channels * width;
-            let gathered = resize(&mut scratch.gathered, block * plane_len);
-            self.gather(input, &tile, gathered);
-            let transformed = resize(&mut scratch.planes, planes * plane_len);
-            multiply(
-                gemm,
-                transformed,
-                &self.transform.forward,
-                matrix([block, plane_len], gathered),
-            );
-            let products = resize(&mut scratch.products, planes * plane_len);
-            products
-                .par_chunks_mut(plane_len)
-                .zip(transformed.par_chunks(plane_len))
-                .zip(&self.weights)
-                .for_each(|((product, plane), weights)| {
-                    multiply(gemm, product, weights, matrix([channels, width], plane));
+        match self.block {
+            8 => self.run_blocks::<Eight>(input, output, accumulate, scratch),
+            16 => self.run_blocks::<Sixteen>(input, output, accumulate, scratch),
+            _ => self.run_blocks::<ThirtyTwo>(input, output, accumulate, scratch),
+        }
+    }
+
+    /// A dilated convolution is `dilation` plain ones over interleaved samples: a *span* holds one
+    /// block of each.
+    fn run_blocks<L: Length + Sync>(
+        &self,
+        input: &Signal,
+        output: &mut Signal,
+        accumulate: bool,
+        scratch: &mut Scratch,
+    ) {
+        let (channels, planes) = (self.channels, self.weights.len());
+        let span = self.dilation * (L::BLOCK - self.kernel + 1);
+        let spans = input.len().div_ceil(span);
+        // Tiles of equal size, so that no pass is left with a few blocks.
+        let most = (TILE_BLOCKS / self.dilation).max(1);
+        let tile_spans = spans.div_ceil(spans.div_ceil(most).max(1)).max(1);
+        let rows = output.data_mut().chunks_mut(tile_spans * span * channels);
+        for (tile, rows) in rows.enumerate() {
+            let first = tile * tile_spans * span;
+            let columns = rows.len().div_ceil(span * channels) * self.dilation;
+            let rounded = resize(&mut scratch.rounded, columns * planes * channels);
+            let scales = resize(&mut scratch.scales, columns * planes);
+            rounded
+                .par_chunks_mut(planes * channels)
+                .zip(scales.par_chunks_mut(planes))
+                .enumerate()
+                .for_each_init(Vec::new, |spectrum, (column, (rounded, scales))| {
+                    let from = first + column / self.dilation * span + column % self.dilation;
+                    let mut samples = [self.silence.as_slice(); 32];
+                    for (index, sample) in samples[..L::BLOCK].iter_mut().enumerate() {
+                        let at = from + index * self.dilation;
+                        let at = at.checked_sub(self.dilation * (self.kernel / 2));
+                        if let Some(at) = at.filter(|at| *at < input.len()) {
+                            *sample = input.sample(at);
+                        }
+                    }
+                    let samples = &samples[..L::BLOCK];
+                    let spectrum = resize(spectrum, planes * channels);
+                    Analyse::<L> { samples, spectrum, rounded, scales, length: PhantomData }
+                        .dispatch();
                 });
-            let blocks = resize(&mut scratch.blocks, outputs * plane_len);
-            multiply(gemm, blocks, &self.transform.backward, matrix([planes, plane_len], products));
-            self.scatter(blocks, &tile, output, accumulate);
-        }
-    }
 
-    /// The blocks of a signal in tiles of about [`TILE_COLUMNS`]. A dilated convolution is `dilation`
-    /// plain ones over interleaved samples: each run of blocks stays within one of them.
-    fn tiles(&self, len: usize) -> Vec<Vec<Run>> {
-        let (dilation, outputs) = (self.dilation, self.transform.outputs());
-        let blocks_of = |phase: usize| (len - phase).div_ceil(dilation).div_ceil(outputs);
-        let phases = dilation.min(len);
-        let total: usize = (0..phases).map(blocks_of).sum();
-        // Tiles of equal width, so that no pass is left with a few columns.
-        let width = total.div_ceil(total.div_ceil(TILE_COLUMNS).max(1)).max(1);
-        let mut tiles = Vec::new();
-        let mut tile = Vec::new();
-        let mut room = width;
-        for phase in 0..phases {
-            let mut done = 0;
-            while done < blocks_of(phase) {
-                let blocks = (blocks_of(phase) - done).min(room);
-                tile.push(Run { first: phase + dilation * outputs * done, blocks });
-                done += blocks;
-                room -= blocks;
-                if room == 0 {
-                    tiles.push(std::mem::take(&mut tile));
-                    room = width;
-                }
-            }
-        }
-        if !tile.is_empty() {
-            tiles.push(tile);
-        }
-        tiles
-    }
-
-    /// Distance from a block to the next of its run.
-    fn spacing(&self) -> usize {
-        self.dilation * self.transform.outputs()
-    }
-
-    /// Lays the samples of the blocks out as `[block, channels, width of the tile]`.
-    fn gather(&self, input: &Signal, tile: &[Run], gathered: &mut [f32]) {
-        let padding = self.dilation * (self.transform.kernel / 2);
-        let plane_len = gathered.len() / self.transform.block;
-        gathered.par_chunks_mut(plane_len).enumerate().for_each(|(sample, rows)| {
-            let offset = MARGIN + sample * self.dilation - padding;
-            for (channel, row) in rows.chunks_exact_mut(plane_len / self.channels).enumerate() {
-                let source = &input.padded_row(channel)[offset..];
-                let mut row = row;
-                for run in tile {
-                    let (values, rest) = row.split_at_mut(run.blocks);
-                    row = rest;
-                    for (value, sample) in
-                        values.iter_mut().zip(source[run.first..].iter().step_by(self.spacing()))
-                    {
-                        *value = *sample;
-                    }
-                }
-            }
-        });
-    }
-
-    /// Puts `blocks`, `[outputs, channels, width of the tile]`, where they belong and adds the bias.
-    fn scatter(&self, blocks: &[f32], tile: &[Run], output: &mut Signal, accumulate: bool) {
-        let plane_len = blocks.len() / self.transform.outputs();
-        let width = plane_len / self.channels;
-        output.par_rows_mut().enumerate().for_each(|(channel, row)| {
-            let bias = self.bias[channel];
-            for (index, plane) in blocks.chunks_exact(plane_len).enumerate() {
-                let mut values = &plane[channel * width..][..width];
-                for run in tile {
-                    let (run_values, rest) = values.split_at(run.blocks);
-                    values = rest;
-                    // What the last block computes beyond the end of the row is dropped.
-                    let Some(targets) = row.get_mut(run.first + index * self.dilation..) else {
-                        continue;
+            let products = resize(&mut scratch.products, planes * columns * channels);
+            products.par_chunks_mut(columns * channels).zip(&self.weights).enumerate().for_each(
+                |(plane, (products, weights))| {
+                    let columns = Columns {
+                        values: &rounded[plane * channels..],
+                        stride: planes * channels,
+                        scales: &scales[plane..],
+                        scale_stride: planes,
                     };
-                    let targets = targets.iter_mut().step_by(self.spacing()).zip(run_values);
-                    if accumulate {
-                        targets.for_each(|(target, value)| *target += value + bias);
-                    } else {
-                        targets.for_each(|(target, value)| *target = value + bias);
+                    weights.multiply(columns, products);
+                },
+            );
+
+            let products = &*products;
+            rows.par_chunks_mut(span * channels).enumerate().for_each(|(index, rows)| {
+                for phase in 0..self.dilation {
+                    Synthesise::<L> {
+                        products: &products[(index * self.dilation + phase) * channels..],
+                        stride: columns * channels,
+                        outputs: L::BLOCK - self.kernel + 1,
+                        bias: &self.bias,
+                        rows: rows.get_mut(phase * channels..).unwrap_or_default(),
+                        spacing: self.dilation * channels,
+                        accumulate,
+                        length: PhantomData,
                     }
+                    .dispatch();
                 }
-            }
-        });
+            });
+        }
     }
 }
 
-/// Evenly spaced blocks.
-struct Run {
-    /// Index of the first output sample of the first block.
-    first: usize,
-    blocks: usize,
+/// Transforms the samples of a block and rounds each plane of the spectrum to integers with a scale.
+struct Analyse<'a, L> {
+    samples: &'a [&'a [f32]],
+    /// Room for the planes.
+    spectrum: &'a mut [f32],
+    rounded: &'a mut [i16],
+    scales: &'a mut [f32],
+    length: PhantomData<L>,
 }
 
-/// Any other convolution: gathered into columns, then one matrix product per tile.
+impl<L: Length> SimdOp for Analyse<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let ops = isa.f32();
+        let channels = self.samples[0].len();
+        for lane in (0..channels).step_by(ops.len()) {
+            L::forward(isa, self.samples, lane, self.spectrum, channels);
+        }
+        let planes = self.spectrum.chunks_exact(channels);
+        let rounded = self.rounded.chunks_exact_mut(channels);
+        for ((plane, rounded), scale) in planes.zip(rounded).zip(self.scales) {
+            let mut largest = ops.zero();
+            for values in plane.chunks_exact(ops.len()) {
+                largest = ops.max(largest, ops.abs(ops.load(values)));
+            }
+            let largest = largest.to_array().into_iter().fold(0.0f32, f32::max);
+            *scale = largest / LARGEST;
+            let inverse = if scale.is_normal() { scale.recip() } else { 0.0 };
+            let inverse = ops.splat(inverse);
+            let values = plane.chunks_exact(2 * ops.len());
+            for (target, values) in rounded.chunks_exact_mut(2 * ops.len()).zip(values) {
+                let (low, high) = values.split_at(ops.len());
+                let low = ops.to_int_round(ops.mul(ops.load(low), inverse));
+                let high = ops.to_int_round(ops.mul(ops.load(high), inverse));
+                isa.i16().store(isa.i32().narrow_saturate(low, high), target);
+            }
+        }
+    }
+}
+
+/// Turns the products of a block's planes back into samples.
+struct Synthesise<'a, L> {
+    /// The planes are `stride` apart.
+    products: &'a [f32],
+    stride: usize,
+    /// Samples that did not wrap.
+    outputs: usize,
+    bias: &'a [f32],
+    /// The samples go here, `spacing` apart. What lies beyond the end is dropped.
+    rows: &'a mut [f32],
+    spacing: usize,
+    accumulate: bool,
+    length: PhantomData<L>,
+}
+
+impl<L: Length> SimdOp for Synthesise<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let ops = isa.f32();
+        let channels = self.bias.len();
+        let mut samples = [0.0; 32 * 16];
+        let samples = &mut samples[..L::BLOCK * ops.len()];
+        for lane in (0..channels).step_by(ops.len()) {
+            L::backward(isa, &self.products[lane..], self.stride, samples);
+            let bias = ops.load(&self.bias[lane..]);
+            let rows = self.rows.chunks_mut(self.spacing).take(self.outputs);
+            for (row, sample) in rows.zip(samples.chunks_exact(ops.len())) {
+                let target = &mut row[lane..][..ops.len()];
+                let mut sample = ops.add(ops.load(sample), bias);
+                if self.accumulate {
+                    sample = ops.add(sample, ops.load(target));
+                }
+                ops.store(sample, target);
+            }
+        }
+    }
+}
+
+/// Any other convolution: overlapping stretches of the signal times the weights.
 pub(super) struct DenseConv {
     inputs: usize,
     outputs: usize,
     kernel: usize,
     stride: usize,
     padding: usize,
-    weights: PackedAMatrix<f32>,
+    /// `[kernel * inputs, outputs]`.
+    weights: PackedBMatrix<f32>,
     bias: Vec<f32>,
 }
 
@@ -333,46 +294,43 @@ impl DenseConv {
         padding: usize,
     ) -> Self {
         let [outputs, inputs, kernel] = weights.shape;
+        let mut values = vec![0.0; weights.values.len()];
+        for (index, value) in weights.values.iter().enumerate() {
+            let (output, input, tap) =
+                (index / (inputs * kernel), index / kernel % inputs, index % kernel);
+            values[(tap * inputs + input) * outputs + output] = *value;
+        }
         Self {
             inputs,
             outputs,
             kernel,
             stride,
             padding,
-            weights: gemm.prepack_a(matrix([outputs, inputs * kernel], &weights.values)),
+            weights: gemm.prepack_b(matrix([kernel * inputs, outputs], &values)),
             bias: weights.bias.clone(),
         }
     }
 
-    pub(super) fn run(&self, gemm: &GemmExecutor, input: &Signal, scratch: &mut Scratch) -> Signal {
-        let len = (input.len() + 2 * self.padding).saturating_sub(self.kernel) / self.stride + 1;
+    pub(super) fn run(&self, gemm: &GemmExecutor, input: &Signal) -> Signal {
+        let padded = input.padded(self.padding);
+        let Some(room) = padded.len().checked_sub(self.kernel) else {
+            return Signal::zeros(self.outputs, 0);
+        };
+        let len = room / self.stride + 1;
         let mut output = Signal::zeros(self.outputs, len);
-        let starts: Vec<usize> =
-            (0..len).map(|index| MARGIN + index * self.stride - self.padding).collect();
-        for (tile_index, tile) in starts.chunks(4 * TILE_COLUMNS).enumerate() {
-            let width = tile.len();
-            let gathered = resize(&mut scratch.gathered, self.inputs * self.kernel * width);
-            gathered.par_chunks_mut(width).enumerate().for_each(|(index, row)| {
-                let source = &input.padded_row(index / self.kernel)[index % self.kernel..];
-                for (value, start) in row.iter_mut().zip(tile) {
-                    *value = source[*start];
-                }
-            });
-            let products = resize(&mut scratch.products, self.outputs * width);
-            multiply(
-                gemm,
-                products,
-                &self.weights,
-                matrix([self.inputs * self.kernel, width], gathered),
-            );
-            let first = tile_index * 4 * TILE_COLUMNS;
-            output.par_rows_mut().enumerate().for_each(|(channel, row)| {
-                let values = &products[channel * width..][..width];
-                for (target, value) in row[first..][..width].iter_mut().zip(values) {
-                    *target = value + self.bias[channel];
-                }
-            });
-        }
+        let stretches = NdTensorView::from_slice_with_strides(
+            [len, self.kernel * self.inputs],
+            padded.data(),
+            [self.stride * self.inputs, 1],
+        )
+        .expect("the last one ends within the signal");
+        gemm.gemm(
+            output.data_mut(),
+            GemmInputA::Unpacked(stretches),
+            GemmInputB::Packed(&self.weights),
+            GemmOptions { bias: Some(BiasVector::Row(&self.bias)), ..GemmOptions::default() },
+        )
+        .expect("the buffers are made for these shapes");
         output
     }
 }
@@ -383,8 +341,8 @@ pub(super) struct Upsample {
     inputs: usize,
     outputs: usize,
     stride: usize,
-    /// `[outputs * kernel, inputs]`.
-    weights: PackedAMatrix<f32>,
+    /// `[inputs, kernel * outputs]`.
+    weights: PackedBMatrix<f32>,
     bias: Vec<f32>,
 }
 
@@ -392,12 +350,17 @@ impl Upsample {
     /// `weights` has the shape `[inputs, outputs, 2 * stride]`.
     pub(super) fn new(gemm: &GemmExecutor, weights: &ConvWeights) -> Self {
         let [inputs, outputs, kernel] = weights.shape;
-        let flat = matrix([inputs, outputs * kernel], &weights.values);
+        let mut values = vec![0.0; weights.values.len()];
+        for (index, value) in weights.values.iter().enumerate() {
+            let (input, output, tap) =
+                (index / (outputs * kernel), index / kernel % outputs, index % kernel);
+            values[(input * kernel + tap) * outputs + output] = *value;
+        }
         Self {
             inputs,
             outputs,
             stride: kernel / 2,
-            weights: gemm.prepack_a(flat.transposed()),
+            weights: gemm.prepack_b(matrix([inputs, kernel * outputs], &values)),
             bias: weights.bias.clone(),
         }
     }
@@ -405,57 +368,63 @@ impl Upsample {
     pub(super) fn run(&self, gemm: &GemmExecutor, input: &Signal, scratch: &mut Scratch) -> Signal {
         let (kernel, cut) = (2 * self.stride, self.stride / 2);
         let mut output = Signal::zeros(self.outputs, input.len() * self.stride);
-        output.par_rows_mut().zip(&self.bias).for_each(|(row, bias)| row.fill(*bias));
-        for first in (0..input.len()).step_by(TILE_COLUMNS) {
-            let width = TILE_COLUMNS.min(input.len() - first);
-            let gathered = resize(&mut scratch.gathered, self.inputs * width);
-            for (channel, row) in gathered.chunks_exact_mut(width).enumerate() {
-                row.copy_from_slice(&input.row(channel)[first..][..width]);
-            }
-            let products = resize(&mut scratch.products, self.outputs * kernel * width);
-            multiply(gemm, products, &self.weights, matrix([self.inputs, width], gathered));
-            output.par_rows_mut().enumerate().for_each(|(channel, row)| {
-                for tap in 0..kernel {
-                    let values = &products[(channel * kernel + tap) * width..][..width];
-                    for (index, value) in values.iter().enumerate() {
-                        let position = (first + index) * self.stride + tap;
-                        if let Some(target) =
-                            position.checked_sub(cut).and_then(|at| row.get_mut(at))
-                        {
-                            *target += value;
-                        }
-                    }
+        for row in output.data_mut().chunks_exact_mut(self.outputs) {
+            row.copy_from_slice(&self.bias);
+        }
+        let rows = output.data_mut();
+        for (tile, samples) in input.data().chunks(TILE_SAMPLES * self.inputs).enumerate() {
+            let count = samples.len() / self.inputs;
+            let products = resize(&mut scratch.products, count * kernel * self.outputs);
+            gemm.gemm(
+                products,
+                GemmInputA::Unpacked(matrix([count, self.inputs], samples)),
+                GemmInputB::Packed(&self.weights),
+                GemmOptions::default(),
+            )
+            .expect("the buffers are made for these shapes");
+            for (index, products) in products.chunks_exact(kernel * self.outputs).enumerate() {
+                // What lies before the beginning or after the end is cut.
+                let first = (tile * TILE_SAMPLES + index) * self.stride;
+                let skipped = cut.saturating_sub(first) * self.outputs;
+                let targets = rows[first.saturating_sub(cut) * self.outputs..].iter_mut();
+                for (target, value) in targets.zip(&products[skipped..]) {
+                    *target += value;
                 }
-            });
+            }
         }
         output
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn noise(seed: &mut u32) -> f32 {
+    pub(in super::super) fn noise(seed: &mut u32) -> f32 {
         *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (*seed >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    fn random_signal(channels: usize, len: usize, seed: &mut u32) -> Signal {
+    pub(in super::super) fn random_signal(channels: usize, len: usize, seed: &mut u32) -> Signal {
         let values: Vec<f32> = (0..channels * len).map(|_| noise(seed)).collect();
         Signal::from_rows(channels, len, &values)
     }
 
-    fn random_weights(shape: [usize; 3], biases: usize, seed: &mut u32) -> ConvWeights {
+    pub(in super::super) fn random_weights(
+        shape: [usize; 3],
+        biases: usize,
+        seed: &mut u32,
+    ) -> ConvWeights {
         ConvWeights {
             values: (0..shape.iter().product()).map(|_| noise(seed)).collect(),
             shape,
             bias: (0..biases).map(|_| noise(seed)).collect(),
+            step: None,
         }
     }
 
     /// The textbook sum.
-    fn direct(
+    pub(in super::super) fn direct(
         input: &Signal,
         weights: &ConvWeights,
         dilation: usize,
@@ -470,9 +439,8 @@ mod tests {
                     at as isize + (tap as isize - (kernel / 2) as isize) * dilation as isize;
                 let sample = usize::try_from(position)
                     .ok()
-                    .and_then(|position| input.row(channel).get(position))
-                    .copied()
-                    .unwrap_or_default();
+                    .filter(|position| *position < input.len())
+                    .map_or(0.0, |position| input.sample(position)[channel]);
                 sum += f64::from(sample)
                     * f64::from(weights.values[(output * inputs + channel) * kernel + tap]);
             }
@@ -481,31 +449,52 @@ mod tests {
     }
 
     #[test]
-    fn a_transform_convolution_equals_the_textbook_sum() {
-        let gemm = GemmExecutor::new();
+    fn a_transform_convolution_equals_the_textbook_sum_but_for_the_rounding() {
         let mut seed = 7;
+        let channels = 2 * PANEL;
         for (kernel, block) in [(3, 8), (7, 16), (11, 16), (11, 32)] {
+            // Of a sum of so many random products.
+            let bound = 3e-4 * ((channels * kernel) as f32).sqrt();
             for dilation in [1, 3, 5] {
+                let weights = random_weights([channels, channels, kernel], channels, &mut seed);
+                let conv = TransformConv::new(&weights, dilation, block);
                 for len in [1, 4, 97, 1500] {
-                    let weights = random_weights([6, 6, kernel], 6, &mut seed);
-                    let input = random_signal(6, len, &mut seed);
-                    let mut output = random_signal(6, len, &mut seed);
-                    let before = output.row(2)[len / 2];
-                    let conv = TransformConv::new(&gemm, &weights, dilation, block);
-                    conv.run(&gemm, &input, &mut output, true, &mut Scratch::default());
-                    let wanted = before + direct(&input, &weights, dilation, 2, len / 2);
-                    assert!(
-                        (output.row(2)[len / 2] - wanted).abs() < 2e-5,
-                        "{kernel} {dilation} {len}"
-                    );
-                    conv.run(&gemm, &input, &mut output, false, &mut Scratch::default());
-                    for (channel, at) in [(0, 0), (5, len - 1)] {
-                        let wanted = direct(&input, &weights, dilation, channel, at);
-                        assert!((output.row(channel)[at] - wanted).abs() < 2e-5);
+                    let input = random_signal(channels, len, &mut seed);
+                    let mut output = random_signal(channels, len, &mut seed);
+                    let before = output.clone();
+                    conv.run(&input, &mut output, true, &mut Scratch::default());
+                    let mut replaced = before.clone();
+                    conv.run(&input, &mut replaced, false, &mut Scratch::default());
+                    for channel in [0, 2, channels - 1] {
+                        for at in [0, 1, len / 3, len / 2, len - 1] {
+                            let at = at.min(len - 1);
+                            let wanted = direct(&input, &weights, dilation, channel, at);
+                            let apart = (replaced.sample(at)[channel] - wanted).abs();
+                            assert!(apart < bound, "{kernel} {dilation} {len}: {apart}");
+                            let sum = before.sample(at)[channel] + replaced.sample(at)[channel];
+                            assert!((output.sample(at)[channel] - sum).abs() < 1e-5);
+                        }
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn silence_stays_silent_and_nonsense_is_no_panic() {
+        let mut seed = 9;
+        let weights = random_weights([PANEL, PANEL, 3], PANEL, &mut seed);
+        let conv = TransformConv::new(&weights, 1, 8);
+        let mut output = random_signal(PANEL, 50, &mut seed);
+        conv.run(&Signal::zeros(PANEL, 50), &mut output, false, &mut Scratch::default());
+        assert_eq!(output.sample(20), weights.bias);
+        for nonsense in [f32::NAN, f32::INFINITY, f32::MIN_POSITIVE / 2.0] {
+            let input = Signal::from_rows(PANEL, 50, &[nonsense; PANEL * 50]);
+            conv.run(&input, &mut output, true, &mut Scratch::default());
+        }
+        conv.run(&Signal::zeros(PANEL, 0), &mut Signal::zeros(PANEL, 0), false, &mut {
+            Scratch::default()
+        });
     }
 
     #[test]
@@ -514,12 +503,15 @@ mod tests {
         let mut seed = 11;
         let weights = random_weights([3, 5, 7], 3, &mut seed);
         let input = random_signal(5, 1300, &mut seed);
-        let output =
-            DenseConv::new(&gemm, &weights, 1, 3).run(&gemm, &input, &mut Scratch::default());
+        let output = DenseConv::new(&gemm, &weights, 1, 3).run(&gemm, &input);
         assert_eq!(output.len(), 1300);
         for at in [0, 700, 1299] {
-            assert!((output.row(1)[at] - direct(&input, &weights, 1, 1, at)).abs() < 2e-5);
+            assert!((output.sample(at)[1] - direct(&input, &weights, 1, 1, at)).abs() < 2e-5);
         }
+        let sparse = DenseConv::new(&gemm, &weights, 6, 3).run(&gemm, &input);
+        assert_eq!(sparse.len(), 217);
+        assert_eq!(sparse.sample(50), output.sample(300));
+        assert_eq!(DenseConv::new(&gemm, &weights, 1, 0).run(&gemm, &input.slice(0..6)).len(), 0);
     }
 
     #[test]
@@ -529,10 +521,11 @@ mod tests {
             values: (1..=8).map(|value| value as f32).collect(),
             shape: [1, 1, 8],
             bias: vec![0.5],
+            step: None,
         };
         let input = Signal::from_rows(1, 3, &[0.0, 1.0, 0.0]);
         let output = Upsample::new(&gemm, &weights).run(&gemm, &input, &mut Scratch::default());
         let wanted = [0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 0.5, 0.5];
-        assert_eq!(output.row(0), wanted);
+        assert_eq!(output.data(), wanted);
     }
 }

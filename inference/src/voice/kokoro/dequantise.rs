@@ -119,11 +119,12 @@ impl<'a> Rewriter<'a> {
         let column_scale = |column: usize| scales[column % scales.len()];
         let columns: Vec<(i16, f32)> =
             (0..columns).map(|column| (column_zero(column), column_scale(column))).collect();
-        let mut values = Vec::with_capacity(integers.len());
-        for row in integers.chunks_exact(columns.len().max(1)) {
-            let dequantised =
-                |(integer, (zero, scale)): (&i16, &(i16, f32))| f32::from(integer - zero) * scale;
-            values.extend(row.iter().zip(&columns).map(dequantised));
+        let mut values = vec![0.0; integers.len()];
+        let rows = integers.chunks_exact(columns.len().max(1));
+        for (row, values) in rows.zip(values.chunks_exact_mut(columns.len().max(1))) {
+            for ((value, integer), (zero, scale)) in values.iter_mut().zip(row).zip(&columns) {
+                *value = f32::from(integer - zero) * scale;
+            }
         }
         Ok((dims, values))
     }
@@ -166,11 +167,17 @@ impl<'a> Rewriter<'a> {
             }
             // The standard operator stores a row for each gate, the quantised one a column.
             let mut values = vec![0.0f32; integers.len()];
-            for (index, integer) in integers.iter().enumerate() {
-                let direction = index / (inputs_len * gates);
-                let (row, gate) = (index / gates % inputs_len, index % gates);
-                values[(direction * gates + gate) * inputs_len + row] =
-                    f32::from(integer - zero_points[direction]) * scales[direction];
+            let matrix = inputs_len.saturating_mul(gates).max(1);
+            for (direction, (values, integers)) in
+                values.chunks_exact_mut(matrix).zip(integers.chunks_exact(matrix)).enumerate()
+            {
+                let (zero, scale) = (zero_points[direction], scales[direction]);
+                for (row, integers) in integers.chunks_exact(gates).enumerate() {
+                    let targets = values[row..].iter_mut().step_by(inputs_len);
+                    for (value, integer) in targets.zip(integers) {
+                        *value = f32::from(integer - zero) * scale;
+                    }
+                }
             }
             let dequantised = format!("{weight_name}.f32");
             tensors.insert(
@@ -204,9 +211,10 @@ pub(super) fn scale_name(weight: &str) -> Result<String, GraphError> {
 }
 
 fn float_tensor(name: &str, dims: &[usize], values: &[f32]) -> TensorProto {
-    let mut bytes = Vec::with_capacity(size_of_val(values));
-    for value in values {
-        bytes.extend_from_slice(&value.to_le_bytes());
+    let mut bytes = vec![0; size_of_val(values)];
+    let (targets, _) = bytes.as_chunks_mut();
+    for (target, value) in targets.iter_mut().zip(values) {
+        *target = value.to_le_bytes();
     }
     TensorProto {
         name: Some(name.to_owned()),

@@ -1,12 +1,15 @@
-//! Takes the published int8 graph of Kokoro apart: everything up to the vocoder becomes a smaller
-//! ONNX model in f32 for the general runtime, the vocoder's weights come out as plain arrays.
+//! Takes the published int8 graph of Kokoro apart: everything up to the decoder becomes a smaller
+//! ONNX model in f32 for the general runtime, the weights of decoder and vocoder come out as plain
+//! arrays.
 //!
 //! The graph was exported by PyTorch and quantised by ONNX Runtime's tool, so its nodes carry the
 //! module paths of the original; they are looked up by those. One operator that the runtime does
 //! not know, `FusedMatMul`, is replaced by the standard ones it stands for. This is done at every
 //! start (a second) rather than cached: a second file could only go stale.
 
+use std::cell::Ref;
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
 use rten_onnx::onnx::{
     AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
@@ -14,14 +17,19 @@ use rten_onnx::onnx::{
 };
 
 use super::convolution::ConvWeights;
+use super::decoder::{BlockWeights, Decoder};
 use super::dequantise::{dequantise, scale_name};
 use super::vocoder::{DILATIONS, ResidualWeights, StageWeights, VocoderWeights};
 use super::wire;
 
+/// Module path of the decoder.
+const DECODER: &str = "/decoder/decoder";
 /// Module path of the vocoder.
 const VOCODER: &str = "/decoder/decoder/generator";
-/// Output of the decoder, `[1, 512, frames]`.
-pub(super) const FEATURES_OUTPUT: &str = "/decoder/decoder/decode.3/Div_4_output_0";
+/// Input of the decoder, `[1, 514, frames / 2]`: the aligned text, pitch and loudness.
+pub(super) const ALIGNED_OUTPUT: &str = "/decoder/decoder/Concat_output_0";
+/// The aligned text as the decoder's later blocks see it, `[1, 64, frames / 2]`.
+pub(super) const RESIDUAL_OUTPUT: &str = "/decoder/decoder/asr_res/asr_res.0/Conv_output_0";
 /// Spectrum of the excitation, `[1, 22, 60 * frames + 1]`.
 pub(super) const SOURCE_OUTPUT: &str = "/decoder/decoder/generator/Concat_3_output_0";
 
@@ -42,17 +50,19 @@ pub enum GraphError {
     Unexpected(String),
 }
 
-/// The two halves.
+/// The parts.
 pub(super) struct SplitModel {
-    /// A complete ONNX file whose outputs are [`FEATURES_OUTPUT`], [`SOURCE_OUTPUT`] and `styles`.
+    /// A complete ONNX file whose outputs are [`ALIGNED_OUTPUT`], [`RESIDUAL_OUTPUT`],
+    /// [`SOURCE_OUTPUT`] and `styles`.
     pub(super) front: Vec<u8>,
-    /// Names of the outputs with the vocoder's styles, `[1, 2 * channels]` each, in the order in
-    /// which the residual blocks are run.
+    /// Names of the outputs with the styles of the decoder and then the vocoder,
+    /// `[1, 2 * channels]` each, in the order in which their blocks are run.
     pub(super) styles: Vec<String>,
+    pub(super) decoder: Decoder,
     pub(super) vocoder: VocoderWeights,
 }
 
-/// Takes an ONNX file apart.
+/// Takes an ONNX file apart. Runs on the current rayon pool.
 pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     if !wire::is_complete(file) {
         return Err(GraphError::Truncated);
@@ -61,9 +71,15 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     let mut graph =
         model.graph.take().ok_or_else(|| GraphError::Missing("the graph".to_owned()))?;
     let vocoder = vocoder_weights(&graph)?;
-    let styles: Vec<String> = block_paths().iter().flat_map(|path| style_outputs(path)).collect();
+    let decoder = decoder(&graph)?;
+    let decoder_styles = decoder_paths().into_iter().flat_map(|path| {
+        [1, 2].map(|normalisation| format!("{path}/norm{normalisation}/fc/Gemm_output_0"))
+    });
+    let paths = block_paths();
+    let vocoder_styles = paths.iter().flat_map(|path| style_outputs(path));
+    let styles: Vec<String> = decoder_styles.chain(vocoder_styles).collect();
 
-    let mut outputs = vec![FEATURES_OUTPUT.to_owned(), SOURCE_OUTPUT.to_owned()];
+    let mut outputs = [ALIGNED_OUTPUT, RESIDUAL_OUTPUT, SOURCE_OUTPUT].map(str::to_owned).to_vec();
     outputs.extend(styles.iter().cloned());
     prune(&mut graph, &outputs)?;
     dequantise(&mut graph)?;
@@ -76,10 +92,10 @@ pub(super) fn split(file: &[u8]) -> Result<SplitModel, GraphError> {
     graph.value_info.clear();
     model.graph = Some(graph);
     let front = model.write_buf().map_err(GraphError::Unreadable)?;
-    match vocoder.misfit() {
-        Some(part) => Err(GraphError::Unexpected(format!("the vocoder's {part}"))),
-        None => Ok(SplitModel { front, styles, vocoder }),
+    if let Some(part) = vocoder.misfit() {
+        return Err(GraphError::Unexpected(format!("the vocoder's {part}")));
     }
+    Ok(SplitModel { front, styles, decoder, vocoder })
 }
 
 /// Keeps the nodes and weights that `outputs` depend on.
@@ -187,6 +203,33 @@ fn layers() -> impl Iterator<Item = (usize, usize)> {
     (0..DILATIONS.len()).flat_map(|layer| [(1, layer), (2, layer)])
 }
 
+/// Module paths of the decoder's blocks in the order they are run.
+fn decoder_paths() -> Vec<String> {
+    let later = (0..4).map(|block| format!("{DECODER}/decode.{block}"));
+    std::iter::once(format!("{DECODER}/encode")).chain(later).collect()
+}
+
+fn decoder(graph: &GraphProto) -> Result<Decoder, GraphError> {
+    let reader = Reader::new(graph);
+    let block = |path: String| {
+        let doubling = format!("{path}/pool/ConvTranspose");
+        let (shape, values, step) = reader.quantised_weights(&format!("{path}/conv1x1"))?;
+        let outputs = shape.first().copied().unwrap_or_default();
+        let bias = vec![0.0; outputs.min(values.len())];
+        Ok(BlockWeights {
+            first: reader.quantised_convolution(&format!("{path}/conv1"))?,
+            second: reader.quantised_convolution(&format!("{path}/conv2"))?,
+            shortcut: convolution(&path, &shape, values, bias, Some(step))?,
+            doubling: if reader.nodes.contains_key(doubling.as_str()) {
+                Some(reader.float_convolution(&doubling)?)
+            } else {
+                None
+            },
+        })
+    };
+    Decoder::new(decoder_paths().into_iter().map(block))?.ok_or_else(|| unexpected(DECODER))
+}
+
 fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
     let reader = Reader::new(graph);
     let blocks: Vec<ResidualWeights> =
@@ -209,6 +252,23 @@ fn vocoder_weights(graph: &GraphProto) -> Result<VocoderWeights, GraphError> {
     let inverse_basis = reader.floats("decoder.decoder.generator.stft.istft.stft.inverse_basis")?.1;
     let last = reader.float_convolution(&format!("{VOCODER}/conv_post/Conv"))?;
     Ok(VocoderWeights { stages, last, inverse_basis })
+}
+
+/// The bytes of a tensor.
+enum Bytes<'a> {
+    Stored(Ref<'a, Vec<u8>>),
+    Listed(Vec<u8>),
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Stored(bytes) => bytes,
+            Self::Listed(bytes) => bytes,
+        }
+    }
 }
 
 /// Finds weights by module path.
@@ -253,6 +313,13 @@ impl<'a> Reader<'a> {
 
     /// A convolution whose weights are unsigned bytes with one scale and zero point.
     fn quantised_convolution(&self, path: &str) -> Result<ConvWeights, GraphError> {
+        let (dims, values, step) = self.quantised_weights(path)?;
+        let (_, bias) = self.floats(&format!("{}.bias", module_name(path)))?;
+        convolution(path, &dims, values, bias, Some(step))
+    }
+
+    /// Shape, values and scale of the weights of such a convolution.
+    fn quantised_weights(&self, path: &str) -> Result<(Vec<usize>, Vec<f32>, f32), GraphError> {
         let [_, weight, _, zero_point] = self.inputs(&format!("{path}/Conv_quant"))?;
         let (dims, integers) = self.integers(weight)?;
         let zero_point =
@@ -261,20 +328,14 @@ impl<'a> Reader<'a> {
         let scale = *scale.first().ok_or_else(|| unexpected(weight))?;
         let values =
             integers.iter().map(|integer| f32::from(integer - zero_point) * scale).collect();
-        let (_, bias) = self.floats(&format!("{}.bias", module_name(path)))?;
-        convolution(weight, &dims, values, bias)
+        Ok((dims, values, scale))
     }
 
     fn float_convolution(&self, node: &str) -> Result<ConvWeights, GraphError> {
         let [_, weight, bias] = self.inputs(node)?;
         let (dims, values) = self.floats(weight)?;
         let (_, bias) = self.floats(bias)?;
-        let mut weights = convolution(weight, &dims, values, bias)?;
-        if node.ends_with("ConvTranspose") && weights.bias.len() != weights.shape[1] {
-            return Err(unexpected(weight));
-        }
-        weights.bias.shrink_to_fit();
-        Ok(weights)
+        convolution(weight, &dims, values, bias, None)
     }
 
     fn inputs<const N: usize>(&self, node: &str) -> Result<[&'a str; N], GraphError> {
@@ -288,7 +349,7 @@ impl<'a> Reader<'a> {
         name: &str,
         kind: DataType,
         width: usize,
-    ) -> Result<(Vec<usize>, Vec<u8>), GraphError> {
+    ) -> Result<(Vec<usize>, Bytes<'a>), GraphError> {
         let tensor = self.tensors.get(name).ok_or_else(|| GraphError::Missing(name.to_owned()))?;
         let dims: Option<Vec<usize>> =
             tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect();
@@ -298,12 +359,12 @@ impl<'a> Reader<'a> {
             return Err(unexpected(name));
         }
         let raw = match &tensor.raw_data {
-            Some(raw) => raw.borrow().clone(),
+            Some(raw) => Bytes::Stored(raw.borrow()),
             // Small tensors may be stored as numbers instead of bytes.
-            None if kind == DataType::FLOAT => {
-                tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect()
-            }
-            None => tensor.int32_data.iter().map(|value| *value as u8).collect(),
+            None if kind == DataType::FLOAT => Bytes::Listed(
+                tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            ),
+            None => Bytes::Listed(tensor.int32_data.iter().map(|value| *value as u8).collect()),
         };
         if count.and_then(|count| count.checked_mul(width)) != Some(raw.len()) {
             return Err(unexpected(name));
@@ -322,10 +383,10 @@ impl<'a> Reader<'a> {
         let kind = self.tensors.get(name).and_then(|tensor| tensor.data_type);
         if kind == Some(DataType::INT8) {
             let (dims, raw) = self.tensor(name, DataType::INT8, 1)?;
-            Ok((dims, raw.into_iter().map(|byte| i16::from(byte.cast_signed())).collect()))
+            Ok((dims, raw.iter().map(|byte| i16::from(byte.cast_signed())).collect()))
         } else {
             let (dims, raw) = self.tensor(name, DataType::UINT8, 1)?;
-            Ok((dims, raw.into_iter().map(i16::from).collect()))
+            Ok((dims, raw.iter().map(|byte| i16::from(*byte)).collect()))
         }
     }
 }
@@ -335,12 +396,13 @@ fn convolution(
     dims: &[usize],
     values: Vec<f32>,
     bias: Vec<f32>,
+    step: Option<f32>,
 ) -> Result<ConvWeights, GraphError> {
     let shape: [usize; 3] = dims.try_into().map_err(|_| unexpected(name))?;
     if shape.contains(&0) || ![shape[0], shape[1]].contains(&bias.len()) {
         return Err(unexpected(name));
     }
-    Ok(ConvWeights { values, shape, bias })
+    Ok(ConvWeights { values, shape, bias, step })
 }
 
 pub(super) fn unexpected(name: &str) -> GraphError {

@@ -2,16 +2,23 @@
 //! languages at a cost that two processor cores can bear.
 //!
 //! Text becomes clauses, a clause becomes phonemes ([`g2p`]), those become tokens. The front of the
-//! model (text encoder, durations, pitch, decoder) is the published graph, run by `rten`; the vocoder
-//! is our own ([`vocoder`]). The model draws no random numbers: the same tokens and voice
+//! model (text encoder, durations, pitch) is the published graph, run by `rten`; the decoder and the
+//! vocoder are our own ([`decoder`], [`vocoder`]). The model draws no random numbers: the same tokens and voice
 //! give the same samples.
 
 mod convolution;
+mod decoder;
 mod dequantise;
 mod ends;
+mod fourier;
 mod g2p;
 mod graph;
+mod moments;
+mod product;
+#[cfg(target_arch = "x86_64")]
+mod product_x86;
 mod signal;
+mod snake;
 mod styles;
 mod vocoder;
 mod windows;
@@ -26,11 +33,12 @@ use parking_lot::Mutex;
 use rten::{ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
 use rten_tensor::{AsView, Layout, NdTensor};
 
+use self::decoder::{Decoder, INPUTS, RESIDUALS};
 use self::ends::Ends;
 use self::g2p::{Dialect, MAX_TOKENS, Vocabulary};
 use self::signal::Signal;
 use self::styles::{STYLE_LEN, Styles};
-use self::vocoder::{FEATURES, SOURCE_CHANNELS, Statistics, Vocoder, VocoderInput};
+use self::vocoder::{SOURCE_CHANNELS, Statistics, Vocoder, VocoderInput};
 use self::windows::Seam;
 use super::espeak::EspeakError;
 use super::espeak::phonemizer::Phonemizer;
@@ -104,6 +112,7 @@ pub enum KokoroError {
 pub struct Kokoro {
     front: rten::Model,
     nodes: FrontNodes,
+    decoder: Decoder,
     vocoder: Vocoder,
     styles: Styles,
     vocabulary: Vocabulary,
@@ -138,7 +147,7 @@ struct FrontNodes {
     tokens: NodeId,
     style: NodeId,
     speed: NodeId,
-    /// Features, source, then the styles of the vocoder's blocks.
+    /// Aligned text and its narrower form, source, then the styles of decoder and vocoder.
     outputs: Vec<NodeId>,
 }
 
@@ -162,7 +171,9 @@ impl Kokoro {
 
         let path = dir.join(MODEL_FILE);
         let file = read(&path)?;
-        let split = graph::split(&file).map_err(|source| KokoroError::Graph { path, source })?;
+        let split = pool
+            .run(|| graph::split(&file))
+            .map_err(|source| KokoroError::Graph { path, source })?;
         drop(file);
         let front = ModelOptions::with_all_ops()
             .prepack_weights(true)
@@ -173,7 +184,7 @@ impl Kokoro {
             tokens: node("tokens")?,
             style: node("style")?,
             speed: node("speed")?,
-            outputs: [graph::FEATURES_OUTPUT, graph::SOURCE_OUTPUT]
+            outputs: [graph::ALIGNED_OUTPUT, graph::RESIDUAL_OUTPUT, graph::SOURCE_OUTPUT]
                 .into_iter()
                 .chain(split.styles.iter().map(String::as_str))
                 .map(node)
@@ -183,6 +194,7 @@ impl Kokoro {
         Ok(Self {
             front,
             nodes,
+            decoder: split.decoder,
             vocoder,
             styles,
             vocabulary,
@@ -317,13 +329,18 @@ impl Kokoro {
             self.front.run(inputs, &self.nodes.outputs, Some(options)).map_err(KokoroError::Run)?;
 
         let mut outputs = outputs.into_iter();
-        let features =
-            signal_of(outputs.next(), FEATURES).ok_or(KokoroError::Output("features"))?;
+        let aligned = signal_of(outputs.next(), INPUTS).ok_or(KokoroError::Output("alignment"))?;
+        let residual =
+            signal_of(outputs.next(), RESIDUALS).ok_or(KokoroError::Output("alignment"))?;
         let source =
             signal_of(outputs.next(), SOURCE_CHANNELS).ok_or(KokoroError::Output("excitation"))?;
         let styles: Option<Vec<Vec<f32>>> = outputs.map(numbers_of).collect();
-        let styles = styles.ok_or(KokoroError::Output("styles"))?;
-        VocoderInput::new(features, source, &styles).ok_or(KokoroError::Output("shapes"))
+        let mut styles = styles.ok_or(KokoroError::Output("styles"))?;
+        let of_vocoder = styles.split_off(decoder::Styles::COUNT.min(styles.len()));
+        let styles = decoder::Styles::new(styles).ok_or(KokoroError::Output("styles"))?;
+        let features =
+            self.decoder.run(aligned, &residual, &styles).ok_or(KokoroError::Output("shapes"))?;
+        VocoderInput::new(features, source, &of_vocoder).ok_or(KokoroError::Output("shapes"))
     }
 
     fn vocode(

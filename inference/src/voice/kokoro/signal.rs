@@ -1,33 +1,32 @@
-//! A signal of several channels in one buffer, with silence before and after each channel, so that
-//! a convolution reads beyond the ends without looking where they are.
+//! A signal of several channels, those of one sample side by side: the lanes of a vector are channels,
+//! so that whatever distance a convolution reaches, it reads whole rows.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-/// Zeros on both sides of every channel. Enough for the widest block of the vocoder's convolutions
-/// (32 samples, five apart) and for a padding of 25.
-pub(super) const MARGIN: usize = 192;
-
-/// `channels` rows of `len` samples.
+/// `len` samples of `channels` numbers.
 #[derive(Clone)]
 pub(super) struct Signal {
     channels: usize,
-    len: usize,
     data: Vec<f32>,
 }
 
 impl Signal {
     pub(super) fn zeros(channels: usize, len: usize) -> Self {
-        Self { channels, len, data: vec![0.0; channels * (len + 2 * MARGIN)] }
+        Self { channels, data: vec![0.0; channels * len] }
     }
 
-    /// `rows` has `channels * len` samples.
+    /// `data` holds sample after sample.
+    pub(super) fn from_samples(channels: usize, data: Vec<f32>) -> Self {
+        debug_assert!(data.len().is_multiple_of(channels));
+        Self { channels, data }
+    }
+
+    /// `rows` holds `len` samples of one channel after the other.
     pub(super) fn from_rows(channels: usize, len: usize, rows: &[f32]) -> Self {
         let mut signal = Self::zeros(channels, len);
-        if len > 0 {
-            for (channel, row) in rows.chunks_exact(len).take(channels).enumerate() {
-                signal.row_mut(channel).copy_from_slice(row);
+        for (channel, row) in rows.chunks_exact(len.max(1)).take(channels).enumerate() {
+            for (sample, value) in signal.data[channel..].iter_mut().step_by(channels).zip(row) {
+                *sample = *value;
             }
         }
         signal
@@ -35,45 +34,63 @@ impl Signal {
 
     /// The samples of `range` alone.
     pub(super) fn slice(&self, range: Range<usize>) -> Self {
-        let mut signal = Self::zeros(self.channels, range.len());
-        for channel in 0..self.channels {
-            signal.row_mut(channel).copy_from_slice(&self.row(channel)[range.clone()]);
-        }
-        signal
+        let (start, end) = (range.start * self.channels, range.end * self.channels);
+        Self { channels: self.channels, data: self.data[start..end].to_vec() }
+    }
+
+    /// Every sample so many times.
+    pub(super) fn repeated(&self, times: usize) -> Self {
+        let rows = self.data.chunks_exact(self.channels);
+        let data = rows.flat_map(|row| std::iter::repeat_n(row, times)).flatten().copied();
+        Self { channels: self.channels, data: data.collect() }
+    }
+
+    /// With silence before and after.
+    pub(super) fn padded(&self, samples: usize) -> Self {
+        let padding = samples * self.channels;
+        let mut data = Vec::with_capacity(self.data.len() + 2 * padding);
+        data.resize(padding, 0.0);
+        data.extend_from_slice(&self.data);
+        data.resize(data.len() + padding, 0.0);
+        Self { channels: self.channels, data }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.data.len() / self.channels
     }
 
     pub(super) fn channels(&self) -> usize {
         self.channels
     }
 
-    fn stride(&self) -> usize {
-        self.len + 2 * MARGIN
+    /// All channels of one sample.
+    pub(super) fn sample(&self, index: usize) -> &[f32] {
+        &self.data[index * self.channels..][..self.channels]
     }
 
-    pub(super) fn row(&self, channel: usize) -> &[f32] {
-        &self.padded_row(channel)[MARGIN..][..self.len]
+    /// Sample after sample.
+    pub(super) fn data(&self) -> &[f32] {
+        &self.data
     }
 
-    /// The row with [`MARGIN`] zeros on both sides.
-    pub(super) fn padded_row(&self, channel: usize) -> &[f32] {
-        &self.data[channel * self.stride()..][..self.stride()]
+    pub(super) fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
     }
+}
 
-    pub(super) fn row_mut(&mut self, channel: usize) -> &mut [f32] {
-        let stride = self.stride();
-        &mut self.data[channel * stride..][..stride][MARGIN..][..self.len]
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    pub(super) fn par_rows(&self) -> impl IndexedParallelIterator<Item = &[f32]> {
-        self.data.par_chunks_exact(self.stride()).map(|row| &row[MARGIN..][..self.len])
-    }
-
-    pub(super) fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [f32]> {
-        let (stride, len) = (self.stride(), self.len);
-        self.data.par_chunks_exact_mut(stride).map(move |row| &mut row[MARGIN..][..len])
+    #[test]
+    fn the_channels_of_a_sample_lie_side_by_side() {
+        let signal = Signal::from_rows(2, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!((signal.len(), signal.channels()), (3, 2));
+        assert_eq!(signal.sample(1), [2.0, 5.0]);
+        assert_eq!(signal.slice(1..3).data(), [2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(signal.slice(0..2).repeated(2).data(), [1.0, 4.0, 1.0, 4.0, 2.0, 5.0, 2.0, 5.0]);
+        let padded = signal.slice(0..1).padded(1);
+        assert_eq!(padded.data(), [0.0, 0.0, 1.0, 4.0, 0.0, 0.0]);
+        assert_eq!(Signal::from_rows(2, 0, &[]).len(), 0);
     }
 }
