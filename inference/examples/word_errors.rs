@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
     let corpus: Corpus = serde_json::from_slice(&json)?;
     let mut heard = Vec::new();
     for precision in PRECISIONS {
-        let whisper = Whisper::load(Path::new(&model), precision)?;
+        let whisper = Whisper::load(Path::new(&model), &precision.into())?;
         let hear = |sentence: &Sentence| -> anyhow::Result<Vec<String>> {
             let samples = read_wav(&Path::new(&folder).join(&sentence.path))?;
             let options = TranscribeOptions {
