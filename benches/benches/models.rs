@@ -20,6 +20,9 @@ use inference::whisper::{
 use inference::{CancelToken, Language};
 use media_server::audio_file;
 
+/// A part of a recognition: its name, and how long it took.
+type Part = (&'static str, fn(&StageTimes) -> Duration);
+
 const SAMPLES: usize = 10;
 const SENTENCE: &str = "The meeting has been moved to Thursday afternoon.";
 
@@ -39,7 +42,7 @@ fn recogniser(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("whisper base");
     group.sample_size(SAMPLES);
     // The call tells where its time went: each part is a row of its own.
-    let parts: [(&str, fn(&StageTimes) -> Duration); 3] = [
+    let parts: [Part; 3] = [
         ("mel", |times| times.mel),
         ("encoder", |times| times.encode),
         ("keys and values of the audio", |times| times.cross),
