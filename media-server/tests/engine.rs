@@ -5,6 +5,7 @@
 mod spoken;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,8 +22,13 @@ use media_server::engine::{
     DropReason, Engine, EngineConfig, Job, Models, Observer, OverloadConfig, Target, Tier,
     UtteranceId,
 };
+use media_server::media::MediaConfig;
+use media_server::rooms::{HouseConfig, Rooms, RoomsConfig};
+use media_server::segmenter::SegmenterConfig;
 use media_server::trace::Times;
 use parking_lot::Mutex;
+use signaling::house::{Caller, House, HouseError, Role};
+use signaling::wire::{CreateRoom, Grants};
 
 const EN: Language = Language::EN;
 const ES: Language = Language::ES;
@@ -183,7 +189,7 @@ impl Observer for Notes {
     }
 }
 
-fn start(ears: Ears, mouths: Vec<Mouth>, config: &EngineConfig) -> (Engine, Arc<Notes>) {
+fn models(ears: Ears, mouths: Vec<Mouth>) -> Arc<Models> {
     let better: Arc<dyn Translator> = Arc::new(Interpreter(language_model::NAME));
     let cheaper: Arc<dyn Translator> = Arc::new(Interpreter(apertium::NAME));
     let order = LadderConfig {
@@ -191,14 +197,17 @@ fn start(ears: Ears, mouths: Vec<Mouth>, config: &EngineConfig) -> (Engine, Arc<
         pairs: BTreeMap::new(),
     };
     let voices = mouths.into_iter().map(|mouth| Arc::new(mouth) as Arc<dyn Voice>).collect();
-    let models = Models {
+    Arc::new(Models {
         vad: spoken::vad(),
         recogniser: Arc::new(ears),
         translator: Ladder::new(&order, &[better, cheaper]).unwrap(),
         voices: VoiceSet::new(voices),
-    };
+    })
+}
+
+fn start(ears: Ears, mouths: Vec<Mouth>, config: &EngineConfig) -> (Engine, Arc<Notes>) {
     let notes = Arc::new(Notes::default());
-    let engine = Engine::start(Arc::new(models), config, Arc::clone(&notes) as _).unwrap();
+    let engine = Engine::start(models(ears, mouths), config, Arc::clone(&notes) as _).unwrap();
     (engine, notes)
 }
 
@@ -329,4 +338,50 @@ fn what_is_queued_is_finished_when_the_engine_ends() {
     let told = notes.told();
     let spoken = told.iter().filter(|told| matches!(told, Told::Spoken(_))).count();
     assert_eq!(spoken, 5, "{told:?}");
+}
+
+#[tokio::test]
+async fn without_headroom_who_would_speak_is_told_to_come_back_and_who_listens_is_let_in() {
+    let config = HouseConfig {
+        rooms: RoomsConfig::default(),
+        media: MediaConfig {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            announce: Vec::new(),
+            workers: 1,
+            peer_timeout: Duration::from_secs(15),
+            real_time: false,
+        },
+        segmenter: SegmenterConfig::default(),
+        engine: EngineConfig {
+            // The first tier is enough: no load has to be made.
+            overload: OverloadConfig { refuse_from: Tier::Full, ..OverloadConfig::default() },
+            ..EngineConfig::default()
+        },
+        transcripts: None,
+    };
+    let rooms = Rooms::open(&models(Ears::default(), quick()), &config).unwrap();
+    let room: CreateRoom =
+        serde_json::from_str(r#"{"name":"hall","kind":"conference","languages":["en","es"]}"#)
+            .unwrap();
+    rooms.create_room(room).unwrap();
+    let caller = |role, grants| Caller {
+        role,
+        original_gain: None,
+        room: "hall".to_owned(),
+        identity: "anna".to_owned(),
+        name: "Anna".to_owned(),
+        language: "en".to_owned(),
+        hear: "es".to_owned(),
+        voice: None,
+        grants,
+    };
+    let ask = |caller| rooms.connect(caller, "no offer".to_owned());
+    let speaker = ask(caller(Role::Both { channel: None }, Grants::default())).await;
+    assert!(matches!(speaker.unwrap_err(), HouseError::Overloaded { retry_after_s: 10 }));
+    let listener = ask(caller(Role::Listen { channel: None }, Grants::default())).await;
+    assert!(matches!(listener.unwrap_err(), HouseError::BadSdp(_)), "it came as far as its offer");
+    let silent = Grants { speak: false, ..Grants::default() };
+    let silent = ask(caller(Role::Both { channel: None }, silent)).await;
+    assert!(matches!(silent.unwrap_err(), HouseError::BadSdp(_)), "who may not speak only listens");
 }

@@ -1,12 +1,12 @@
 """Times the models beside their peers, in turns in one run, on the same weights and recordings.
 
-recogniser   Whisper base: the encoder alone and a whole recognition, one thread, against CTranslate2
+recogniser   Whisper base, one thread: the encoder and a whole recognition, against CTranslate2
              (int8) with a window as short as ours, and against faster-whisper as it is called
-translator   Qwen2.5-Coder-1.5B (the same GGUF): tokens per second, reading and writing, against
-             llama.cpp on as many threads
-voice        Kokoro-82M: a first clause, one thread, against ONNX Runtime (int8)
-chain        from the end of speech to the first translated sound: `dragoman interpret` against a chain
-             of these peers with short windows, a kept prefix, and clauses spoken as they come
+translator   Qwen2.5-Coder-1.5B (the same GGUF): a token read and a token written, against llama.cpp
+             on as many threads
+voice        Kokoro-82M, one thread: a first clause, against ONNX Runtime (int8)
+chain        from the end of speech to the first translated sound: `dragoman interpret` against a
+             chain of these peers with short windows, a kept prefix, and clauses spoken at once
 
 A ratio below 1 says that ours is quicker. Spread is the range of the ratios of single rounds.
 """
@@ -27,7 +27,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
 import ours
 import theirs
 
@@ -241,9 +240,7 @@ def main() -> None:
         "rows": report.rows,
         "translations": texts,
     }
-    (options.out / "report.json").write_text(
-        json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-    )
+    (options.out / "report.json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
     (options.out / "report.html").write_text(page(whole))
     print(f"report: {options.out / 'report.html'}")
 

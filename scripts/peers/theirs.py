@@ -12,13 +12,12 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 import onnxruntime
+import ours
 import xllamacpp
 from faster_whisper import WhisperModel
 from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer
 from kokoro_onnx import Kokoro
-
-import ours
 
 RATE = 16_000
 # Silence after the speech in a short window, as ours has.
@@ -162,8 +161,8 @@ def first_clause(text: str) -> str | None:
 
 
 class Chain:
-    """A whole interpreter built from the peers: recognition in a short window, translation after a kept
-    prefix, and each clause spoken on another thread while the next is translated."""
+    """A whole interpreter built from the peers: recognition in a short window, translation after
+    a kept prefix, and each clause spoken on another thread while the next is translated."""
 
     def __init__(self, recogniser: CTranslate2, translator: LlamaCpp, voice: KokoroOrt) -> None:
         self.recogniser, self.translator, self.voice = recogniser, translator, voice
