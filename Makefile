@@ -121,6 +121,10 @@ bench-lag: models ## Lag of whole calls, and the recogniser beside faster-whispe
 bench-peers: models ## The models beside CTranslate2, faster-whisper, llama.cpp and ONNX Runtime
 	@scripts/bench-peers.sh "$(DRAGOMAN)" $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: models ## Lag and tier with 1, 2, 4, 8 and 16 calls (TIERS in ARGS pins them)
+	@scripts/bench-scaling.sh "$(DRAGOMAN)" "$(LOADTEST)" $(ARGS)
+
 .PHONY: bench-tick
 bench-tick: models ## How late the 20 ms ticks are while models compute, with and without real time
 	@scripts/bench-tick.sh "$(DRAGOMAN)" $(ARGS)

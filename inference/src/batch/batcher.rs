@@ -79,7 +79,7 @@ impl<S: super::Sequence + Send + 'static> Batcher<S> {
         let (worker, config) = (Arc::clone(&shared), config.clone());
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(&worker, Batch::new(make, config.prompt_piece), config.gather))?;
+            .spawn(move || run(&worker, make, &config))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -129,21 +129,31 @@ impl<S> Drop for Batcher<S> {
     }
 }
 
-fn run<D, F>(
-    shared: &Shared<D::Sequence>,
-    mut batch: Batch<D, Reply<D::Sequence>, F>,
-    gather: Duration,
-) where
+/// However the thread ends, nobody waits for it any longer.
+struct Ending<'a, S>(&'a PriorityQueue<Entry<S>>);
+
+impl<S> Drop for Ending<'_, S> {
+    fn drop(&mut self) {
+        self.0.close();
+        // With an entry its reply goes, and whoever waits for that is told.
+        while self.0.try_pop().is_some() {}
+    }
+}
+
+fn run<D, F>(shared: &Shared<D::Sequence>, make: F, config: &BatchConfig)
+where
     D: SlotDecoder,
     F: FnMut() -> D,
 {
+    let _ending = Ending(&shared.queue);
+    let mut batch = Batch::new(make, config.prompt_piece);
     loop {
         if batch.active() == 0 {
             let Some(first) = shared.queue.pop() else { return };
-            let until = first.since + gather;
+            let until = first.since + config.gather;
             enter(shared, &mut batch, first);
             while batch.has_room()
-                && !gather.is_zero()
+                && !config.gather.is_zero()
                 && let Some(next) = shared.queue.pop_until(until)
             {
                 enter(shared, &mut batch, next);
@@ -176,7 +186,8 @@ fn enter<D, F>(
         stats.waited += now.saturating_duration_since(since);
     }
     if urgency.has_lapsed(now) {
-        request.cancel.cancel();
+        answer(Finished { tag: reply, outcome: Err(BatchError::Cancelled) });
+        return;
     }
     if let Some(refused) = batch.enter(request, reply) {
         answer(refused);
@@ -253,5 +264,19 @@ mod tests {
         trouble.lose_next();
         assert_eq!(decode(&batcher, 3).expect("decoded"), whole);
         assert_eq!(batcher.stats().restarts, 1);
+    }
+
+    #[test]
+    fn whoever_asks_a_batcher_whose_thread_has_died_is_told() {
+        let mut made = 0;
+        let make = move || {
+            made += 1;
+            assert!(made < 2, "there is no second device");
+            Counting::new(1, Trouble { poison: Some(666), ..Trouble::default() })
+        };
+        let batcher = Batcher::start("batch", make, &BatchConfig::default()).expect("a thread");
+        assert_eq!(decode(&batcher, 666), Err(BatchError::Ended));
+        let refused = decode(&batcher, 1);
+        assert!(matches!(refused, Err(BatchError::Ended | BatchError::Full)), "{refused:?}");
     }
 }

@@ -263,6 +263,7 @@ impl Engine {
         observer: Arc<dyn Observer>,
     ) -> std::io::Result<Self> {
         let stages = Arc::new(Stages::new(models, observer, config));
+        stages.set_tier(config.overload.pin.unwrap_or_default());
         let threads = stages.spawn(config)?;
         let mut engine = Self {
             stages,
@@ -353,7 +354,7 @@ impl Engine {
     /// How long somebody new who would speak should stay away, if they should.
     pub fn refuses_for(&self) -> Option<Duration> {
         let overload = &self.config.overload;
-        let refuses = self.stages.tier() >= overload.refuse_from;
+        let refuses = overload.pin.is_none() && self.stages.tier() >= overload.refuse_from;
         refuses.then(|| Duration::from_millis(overload.low_ms))
     }
 

@@ -78,6 +78,8 @@ pub struct OverloadConfig {
     pub low_ms: u64,
     /// From this tier on nobody new is let in who would speak.
     pub refuse_from: Tier,
+    /// Keeps the engine in a tier, whatever the pressure.
+    pub pin: Option<Tier>,
 }
 
 impl Default for OverloadConfig {
@@ -88,6 +90,7 @@ impl Default for OverloadConfig {
             high_ms: 500,
             low_ms: 10_000,
             refuse_from: Tier::CheaperTranslator,
+            pin: None,
         }
     }
 }
@@ -109,11 +112,15 @@ enum Level {
 
 impl Controller {
     pub(super) fn new(config: OverloadConfig) -> Self {
-        Self { config, tier: Tier::Full, since: None }
+        let tier = config.pin.unwrap_or_default();
+        Self { config, tier, since: None }
     }
 
     /// Takes a measurement. The new tier if that changes it.
     pub(super) fn observe(&mut self, pressure: f64, now: Instant) -> Option<Tier> {
+        if self.config.pin.is_some() {
+            return None;
+        }
         let level = if pressure >= self.config.step_down_at {
             Level::High
         } else if pressure <= self.config.step_up_at {
@@ -224,6 +231,15 @@ mod tests {
         assert_eq!(hold(&mut controller, &mut clock, 0.1, 9.9), [], "it was counted anew");
         let up = hold(&mut controller, &mut clock, 0.1, 30.0);
         assert_eq!(up, [Tier::NoSpeculation, Tier::Full]);
+    }
+
+    #[test]
+    fn a_pinned_tier_stays() {
+        let pin = Some(Tier::CheaperVoice);
+        let mut controller = Controller::new(OverloadConfig { pin, ..OverloadConfig::default() });
+        let mut clock = Instant::now();
+        assert_eq!(hold(&mut controller, &mut clock, 1.0, 60.0), []);
+        assert_eq!(hold(&mut controller, &mut clock, 0.0, 60.0), []);
     }
 
     #[test]

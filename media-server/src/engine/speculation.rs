@@ -84,6 +84,8 @@ impl Guess {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, GuessState::Spent) {
             GuessState::Claimed(job) => Some((*job, recognition)),
+            // What failed is tried again by the utterance itself.
+            _ if recognition.outcome.is_err() => None,
             _ => {
                 meanwhile(&recognition);
                 *state = GuessState::Finished(recognition);
@@ -160,7 +162,16 @@ mod tests {
     fn recognition() -> Recognition {
         let began = Instant::now();
         Recognition {
-            outcome: Err(WhisperError::Cancelled),
+            outcome: Ok(Transcript {
+                text: "Words.".to_owned(),
+                language: Language::EN,
+                language_probability: 1.0,
+                no_speech_probability: 0.0,
+                average_log_probability: 0.0,
+                temperature: 0.0,
+                tokens: Vec::new(),
+                pieces: Vec::new(),
+            }),
             began,
             finished: began + Duration::from_millis(250),
         }
@@ -206,6 +217,15 @@ mod tests {
         speculation.retract(UTTERANCE);
         assert!(guess.cancel.is_cancelled());
         guess.finish(recognition(), |_| ());
+        assert!(matches!(speculation.commit(job()), Commit::Alone(_)));
+    }
+
+    #[test]
+    fn a_guess_that_failed_is_not_handed_over() {
+        let speculation = Speculation::default();
+        let guess = begun(&speculation);
+        let failed = Recognition { outcome: Err(WhisperError::Cancelled), ..recognition() };
+        assert!(guess.finish(failed, |_| panic!("there is nothing to show")).is_none());
         assert!(matches!(speculation.commit(job()), Commit::Alone(_)));
     }
 
