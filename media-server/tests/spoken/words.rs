@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use inference::CancelToken;
-use inference::whisper::{Precision, TranscribeOptions, Whisper};
+use inference::whisper::{Precision, TranscribeOptions, Whisper, Window};
 
 use super::judge::Heard;
 use super::models;
@@ -28,6 +28,13 @@ impl Recogniser {
 
     /// The words heard in some samples, lower case and without punctuation.
     pub fn words(&mut self, samples: &[f32], language: &str) -> Vec<String> {
+        self.words_in(Window::Short, samples, language)
+    }
+
+    /// As [`words`](Self::words), heard in another window. One window may bring out what another does
+    /// not; a word that is not there comes out in none.
+    pub fn words_in(&mut self, window: Window, samples: &[f32], language: &str) -> Vec<String> {
+        self.options.window = window;
         self.options.language = Some(language.parse().expect("a known language"));
         let cancel = CancelToken::new();
         let transcript =
