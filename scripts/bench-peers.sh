@@ -8,6 +8,7 @@ cd "$ROOT"
 
 program="${1:?usage: bench-peers.sh PROGRAM [ARGUMENTS]}"
 shift
+[ -x "$program" ] || die "no program at $program: run 'make build'"
 env="$(python_env bench-peers scripts/peers/requirements.txt)"
 cargo build --release --locked --workspace \
     --example transcribe --example translator_speed --example speak

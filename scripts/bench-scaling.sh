@@ -9,6 +9,7 @@ cd "$ROOT"
 program="${1:?usage: bench-scaling.sh PROGRAM LOADTEST [ARGUMENTS]}"
 loadtest="${2:?usage: bench-scaling.sh PROGRAM LOADTEST [ARGUMENTS]}"
 shift 2
+[ -x "$program" ] || die "no program at $program: run 'make build'"
 env="$(python_env e2e tests/e2e/requirements.txt)"
 corpus="$(scripts/loadtest-corpus.sh)"
 

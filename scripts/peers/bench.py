@@ -30,8 +30,8 @@ import numpy as np
 import ours
 import theirs
 
-# The sentences are parts of one recording; its pauses are where they can be cut.
-CUTS_S = ((0.0, 3.98), (3.2, 7.7), (7.9, 11.0))
+# The sentences are parts of one recording, each said in one breath: a pause would make it two.
+CUTS_S = ((0.2, 2.4), (5.3, 7.8), (8.0, 11.0))
 CLAUSE = ("es", "Buenos días a todos, gracias.", "ef_dora")
 INSTRUCTION = (
     "<|im_start|>system\nYou are a professional interpreter. Translate the user's message from "

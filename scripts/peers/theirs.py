@@ -107,9 +107,9 @@ class LlamaCpp:
             "stop": ["<|im_end|>"],
         }
 
-        def each(chunk: dict | list) -> None:
-            for part in chunk if isinstance(chunk, list) else [chunk]:
-                take(part.get("content", ""))
+        def each(chunk: dict) -> None:
+            for choice in chunk.get("choices", []):
+                take(choice.get("text", ""))
 
         self.server.handle_completions(request, each)
 
