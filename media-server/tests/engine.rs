@@ -238,7 +238,7 @@ fn one_at_a_time() -> EngineConfig {
 
 #[test]
 fn the_nearest_deadline_goes_first_and_guesses_go_last() {
-    let ears = Ears { takes: Duration::from_millis(100), ..Ears::default() };
+    let ears = Ears { takes: Duration::from_millis(300), ..Ears::default() };
     let (engine, notes) = start(ears, quick(), &one_at_a_time());
     engine.submit(job(1, NOW)).unwrap();
     std::thread::sleep(Duration::from_millis(20));

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn requests_from_many_threads_share_steps_and_get_their_own_answers() {
-        let gather = BatchConfig { gather: Duration::from_millis(200), ..BatchConfig::default() };
+        let gather = BatchConfig { gather: Duration::from_millis(500), ..BatchConfig::default() };
         let batcher = batcher(4, &Trouble::default(), &gather);
         let alone: Vec<_> = (1..=4).map(|prompt| decode(&batcher, prompt)).collect();
         let before = batcher.stats();
