@@ -6,6 +6,10 @@
 //! ```
 #![allow(clippy::print_stdout)]
 
+// What the tests count words with.
+#[path = "../tests/whisper_support/mod.rs"]
+mod whisper_support;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -13,6 +17,7 @@ use anyhow::{Context, ensure};
 use inference::CancelToken;
 use inference::whisper::{Precision, SAMPLE_RATE_HZ, TranscribeOptions, Whisper};
 use serde::Deserialize;
+use whisper_support::{word_errors, words};
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
 
@@ -90,29 +95,4 @@ fn read_wav(path: &Path) -> anyhow::Result<Vec<f32>> {
     ensure!(is_readable == (SAMPLE_RATE_HZ, 1, 16), "{} is of another format", path.display());
     let samples = reader.samples::<i16>();
     Ok(samples.map(|sample| sample.map(|s| f32::from(s) / 32_768.0)).collect::<Result<_, _>>()?)
-}
-
-/// Lower case words without punctuation.
-fn words(text: &str) -> Vec<String> {
-    let kept: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_alphanumeric() || c == '\'' { c } else { ' ' })
-        .collect();
-    kept.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Word insertions, deletions and substitutions that turn `heard` into `expected`.
-fn word_errors(expected: &[String], heard: &[String]) -> usize {
-    let mut row: Vec<usize> = (0..=heard.len()).collect();
-    for (i, word) in expected.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in heard.iter().enumerate() {
-            let substitution = diagonal + usize::from(word != other);
-            diagonal = row[j + 1];
-            row[j + 1] = substitution.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[heard.len()]
 }

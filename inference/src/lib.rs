@@ -11,6 +11,7 @@ pub mod cancel;
 mod huge_pages;
 mod int8;
 pub mod language;
+pub mod panics;
 pub mod store;
 pub mod text_language;
 pub mod translate;

@@ -98,16 +98,7 @@ impl Recogniser for Planted {
             stall.recognition();
         }
         self.take(self.transcribe);
-        Ok(Transcript {
-            text: WORDS.to_owned(),
-            language: options.language.unwrap(),
-            language_probability: 1.0,
-            no_speech_probability: 0.0,
-            average_log_probability: 0.0,
-            temperature: 0.0,
-            tokens: Vec::new(),
-            pieces: Vec::new(),
-        })
+        Ok(Transcript::certain(WORDS, options.language.unwrap()))
     }
 }
 

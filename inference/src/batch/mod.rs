@@ -49,6 +49,33 @@ impl Span<'_> {
     }
 }
 
+/// The storage of each span's slot, in the order of the spans.
+///
+/// # Errors
+/// A slot is named twice, or does not exist.
+pub fn of_spans<'a, T>(
+    spans: &[Span<'_>],
+    storage: &'a mut [T],
+) -> candle_core::Result<Vec<&'a mut T>> {
+    let mut free: Vec<Option<&mut T>> = storage.iter_mut().map(Some).collect();
+    let take = |span: &Span<'_>| match free.get_mut(span.slot).and_then(Option::take) {
+        Some(storage) => Ok(storage),
+        None => candle_core::bail!("slot {} is in a step twice, or is none", span.slot),
+    };
+    spans.iter().map(take).collect()
+}
+
+/// Places whose scores are wanted, counted over the tokens of all spans.
+pub fn scored_rows(spans: &[Span<'_>]) -> Vec<usize> {
+    let mut first = 0;
+    let mut rows = Vec::with_capacity(spans.len());
+    for span in spans {
+        rows.extend(span.scored().map(|place| first + place));
+        first += span.tokens.len();
+    }
+    rows
+}
+
 /// What a decoder says of one span: a score for each token of the vocabulary, after each place that
 /// was asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -148,4 +175,38 @@ pub enum BatchError {
     /// The batcher has ended.
     #[error("the decoder has ended")]
     Ended,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(slot: usize, tokens: &[u32], first: bool, last: bool) -> Span<'_> {
+        Span { slot, tokens, first, last }
+    }
+
+    #[test]
+    fn scored_rows_count_over_all_spans_and_are_dealt_back_to_them() {
+        let spans = [
+            span(2, &[1, 2, 3], true, true),
+            span(0, &[4, 5], false, false),
+            span(1, &[6], false, true),
+        ];
+        assert_eq!(scored_rows(&spans), [0, 2, 5]);
+        let dealt = Scores::deal(&spans, vec![vec![0.0], vec![2.0], vec![5.0]]);
+        let of =
+            |first: &[f32], last: &[f32]| Scores { first: first.to_vec(), last: last.to_vec() };
+        assert_eq!(dealt, [of(&[0.0], &[2.0]), of(&[], &[]), of(&[], &[5.0])]);
+    }
+
+    #[test]
+    fn each_span_gets_the_storage_of_its_slot_and_no_slot_is_given_twice() {
+        let mut storage = ["a", "b", "c"];
+        let spans = [span(2, &[1], false, true), span(0, &[1], false, true)];
+        let given = of_spans(&spans, &mut storage).expect("different slots");
+        assert_eq!(given, [&mut "c", &mut "a"]);
+        let twice = [span(1, &[1], false, true), span(1, &[2], false, true)];
+        assert!(of_spans(&twice, &mut storage).is_err());
+        assert!(of_spans(&[span(3, &[1], false, true)], &mut storage).is_err());
+    }
 }

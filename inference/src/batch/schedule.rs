@@ -1,9 +1,8 @@
 //! The state machine of a batch: who sits in which slot, and what the next step reads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::{BatchError, Choice, Scores, Sequence, SlotDecoder, Span};
 use crate::CancelToken;
+use crate::panics::catching;
 
 /// A sequence that asks for a slot.
 #[derive(Debug)]
@@ -241,17 +240,10 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
 
 /// Runs code of a decoder or a sequence; a panic becomes an error.
 fn guarded<R>(run: impl FnOnce() -> candle_core::Result<R>) -> Result<R, BatchError> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(error)) => Err(BatchError::Failed(error.to_string())),
-        Err(panic) => Err(BatchError::Failed(panic_message(panic.as_ref()))),
+    match catching(run) {
+        Ok(result) => result.map_err(|error| BatchError::Failed(error.to_string())),
+        Err(panicked) => Err(BatchError::Failed(panicked.to_string())),
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("it panicked: {}", text.unwrap_or("without a message"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::dictation::Dictation;
 use super::model::{Decoder, DecoderState, StatefulSpan};
-use crate::batch::{Scores, SlotDecoder, Span};
+use crate::batch::{Scores, SlotDecoder, Span, of_spans, scored_rows};
 
 /// Storage for as many requests at a time as there are slots.
 pub struct Slots {
@@ -34,22 +34,14 @@ impl SlotDecoder for Slots {
     }
 
     fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>> {
-        let mut free: Vec<Option<&mut DecoderState>> = self.states.iter_mut().map(Some).collect();
-        let mut stateful = Vec::with_capacity(spans.len());
-        for span in spans {
-            match free[span.slot].take() {
-                Some(state) => stateful.push(StatefulSpan { tokens: span.tokens, state }),
-                None => candle_core::bail!("slot {} is in a step twice", span.slot),
-            }
-        }
+        let states = of_spans(spans, &mut self.states)?;
+        let mut stateful: Vec<StatefulSpan<'_>> = spans
+            .iter()
+            .zip(states)
+            .map(|(span, state)| StatefulSpan { tokens: span.tokens, state })
+            .collect();
         let hidden = self.decoder.forward(&mut stateful)?;
-        let mut wanted = Vec::with_capacity(spans.len());
-        let mut first = 0;
-        for span in spans {
-            wanted.extend(span.scored().map(|place| (first + place) as u32));
-            first += span.tokens.len();
-        }
-        let scores = match wanted.as_slice() {
+        let scores = match scored_rows(spans).as_slice() {
             [] => Vec::new(),
             rows => self.decoder.scores(&hidden, rows)?,
         };

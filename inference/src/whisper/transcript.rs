@@ -27,6 +27,22 @@ pub struct Transcript {
     pub pieces: Vec<TimedText>,
 }
 
+impl Transcript {
+    /// Words that nobody doubts, without tokens or times: what a recogniser says that is no model.
+    pub fn certain(text: impl Into<String>, language: Language) -> Self {
+        Self {
+            text: text.into(),
+            language,
+            language_probability: 1.0,
+            no_speech_probability: 0.0,
+            average_log_probability: 0.0,
+            temperature: 0.0,
+            tokens: Vec::new(),
+            pieces: Vec::new(),
+        }
+    }
+}
+
 /// A stretch of text with its offsets from the first sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimedText {

@@ -14,7 +14,6 @@
 //! The engine knows neither rooms nor networks. Whoever runs it (the server, or the command that
 //! interprets a file) listens through an [`Observer`].
 
-mod guard;
 mod models;
 mod pressure;
 mod speculation;

@@ -162,16 +162,7 @@ mod tests {
     fn recognition() -> Recognition {
         let began = Instant::now();
         Recognition {
-            outcome: Ok(Transcript {
-                text: "Words.".to_owned(),
-                language: Language::EN,
-                language_probability: 1.0,
-                no_speech_probability: 0.0,
-                average_log_probability: 0.0,
-                temperature: 0.0,
-                tokens: Vec::new(),
-                pieces: Vec::new(),
-            }),
+            outcome: Ok(Transcript::certain("Words.", Language::EN)),
             began,
             finished: began + Duration::from_millis(250),
         }

@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use super::cache::KvCache;
 use super::decoder::{CachedSpan, Decoder, SharedPrefix};
 use super::math;
-use crate::batch::{Choice, Scores, Sequence, SlotDecoder, Span};
+use crate::batch::{Choice, Scores, Sequence, SlotDecoder, Span, of_spans, scored_rows};
 
 /// A cache for each slot, with room for the longest request from the beginning.
 pub(super) struct Slots {
@@ -36,30 +36,22 @@ impl SlotDecoder for Slots {
     }
 
     fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>> {
-        let mut free: Vec<Option<&mut KvCache>> = self.caches.iter_mut().map(Some).collect();
-        let mut cached = Vec::with_capacity(spans.len());
-        for span in spans {
-            match free[span.slot].take() {
-                Some(cache) => cached.push(CachedSpan { tokens: span.tokens, cache }),
-                None => candle_core::bail!("slot {} is in a step twice", span.slot),
-            }
-        }
+        let caches = of_spans(spans, &mut self.caches)?;
+        let mut cached: Vec<CachedSpan<'_>> = spans
+            .iter()
+            .zip(caches)
+            .map(|(span, cache)| CachedSpan { tokens: span.tokens, cache })
+            .collect();
         let hidden = self.decoder.forward_batch(&mut cached)?;
         let width = self.decoder.config().width;
-        let mut wanted = Vec::new();
-        let mut first = 0;
-        for span in spans {
-            for row in span.scored().map(|place| first + place) {
-                wanted.extend_from_slice(&hidden[row * width..(row + 1) * width]);
-            }
-            first += span.tokens.len();
-        }
-        let rows = wanted.len() / width;
-        if rows == 0 {
+        let rows = scored_rows(spans);
+        if rows.is_empty() {
             return Ok(Scores::deal(spans, Vec::new()));
         }
+        let row = |row: &usize| &hidden[row * width..(row + 1) * width];
+        let wanted: Vec<f32> = rows.iter().flat_map(row).copied().collect();
         let scores = self.decoder.logits(&wanted)?;
-        let scores = scores.chunks_exact(scores.len() / rows).map(<[f32]>::to_vec).collect();
+        let scores = scores.chunks_exact(scores.len() / rows.len()).map(<[f32]>::to_vec).collect();
         Ok(Scores::deal(spans, scores))
     }
 

@@ -222,8 +222,9 @@ impl Decoder {
 
     /// Scores of the tokens that follow some rows of [`forward`](Self::forward)'s result: one row
     /// each, one score per token id.
-    pub fn scores(&self, hidden: &Tensor, rows: &[u32]) -> Result<Vec<Vec<f32>>> {
-        let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
+    pub fn scores(&self, hidden: &Tensor, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let rows = Tensor::new(rows, &Device::Cpu)?;
         self.head.forward(&hidden.index_select(&rows, 0)?)?.to_vec2()
     }
 }

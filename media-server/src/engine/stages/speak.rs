@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inference::batch::Urgency;
+use inference::panics::catching;
 use inference::voice::{SpeakRequest, VoiceError};
 
 use super::speech::Turn;
 use super::{Stages, Task, chain};
-use crate::engine::guard::catching;
 use crate::engine::{DropReason, SPOKEN_RATE_HZ, Tier};
 use crate::resample::Resampler;
 
@@ -55,24 +55,21 @@ impl Stages {
     fn speak_clause(&self, clause: &str, task: &Task) -> Result<(), (DropReason, String)> {
         let mut output = Output::after(self, task);
         let begin = output.at_48k;
-        let mut once = |voice: Option<String>| {
-            let spoken = catching(|| self.synthesise(clause, task, voice, &mut output));
+        let attempt = |voice: &Option<String>, output: &mut Output<'_>| {
+            let spoken = catching(|| self.synthesise(clause, task, voice.clone(), output));
             spoken.inspect_err(|error| {
                 self.speak.counts.panicked();
                 tracing::error!(%error, "synthesis failed");
             })
         };
-        let mut outcome = once(task.voice.clone());
-        let unknown = matches!(&outcome, Ok(Err(VoiceError::UnknownVoice { .. })));
-        if unknown && task.voice.is_some() {
-            tracing::warn!(
-                voice = task.voice,
-                "taking the default voice instead of an unknown one"
-            );
-            outcome = once(None);
+        let mut outcome = attempt(&task.voice, &mut output);
+        if let (Ok(Err(error @ VoiceError::UnknownVoice { .. })), Some(_)) = (&outcome, &task.voice)
+        {
+            tracing::warn!(%error, "taking the default voice");
+            outcome = attempt(&None, &mut output);
         }
         if outcome.is_err() && output.at_48k == begin {
-            outcome = catching(|| self.synthesise(clause, task, None, &mut output));
+            outcome = attempt(&task.voice, &mut output);
         }
         self.speak.counts.sounded(length(output.at_48k - begin));
         task.speech.lock().spoken_48k = output.at_48k;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inference::batch::{BatchError, Urgency};
+use inference::panics::catching;
 use inference::whisper::{SAMPLE_RATE_HZ, TranscribeOptions, Transcript, WhisperError, Window};
 use inference::{CancelToken, Language};
 use parking_lot::Mutex;
 
 use super::speech::Speech;
 use super::{Stages, Task, TranslateJob, Work, chain, urgency};
-use crate::engine::guard::catching;
 use crate::engine::speculation::{Guess, Recognition};
 use crate::engine::{DropReason, Job, Partial, Target};
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use inference::panics::catching;
 use inference::translate::{TranslateError, TranslateRequest, Translation};
 use inference::voice::ClauseSplitter;
 
 use super::{Stages, Task, TranslateJob, chain};
-use crate::engine::guard::catching;
 use crate::engine::{DropReason, Partial, Tier, in_time};
 
 /// A translation on its way.
