@@ -13,6 +13,8 @@ mod int8;
 pub mod language;
 pub mod panics;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod text_language;
 pub mod translate;
 pub mod vad;

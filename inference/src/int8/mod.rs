@@ -361,17 +361,7 @@ fn round(row: &[f32], rounded: &mut [i8]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Values that a fixed seed spreads over both signs.
-    fn noise(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / 8_388_608.0 - 1.0
-            })
-            .collect()
-    }
+    use crate::testing::noises;
 
     fn rounded(row: &[f32]) -> (Vec<i32>, f32) {
         let mut values = vec![0; row.len()];
@@ -383,9 +373,9 @@ mod tests {
     fn every_kernel_gives_the_products_of_the_rounded_numbers() {
         let shapes = [(1, 4, 32), (1, 5, 1), (2, 37, 33), (7, 64, 64), (12, 3, 31), (13, 512, 70)];
         for (count, inputs, outputs) in shapes.into_iter().chain([(25, 130, 100), (3, 2048, 9)]) {
-            let weights = noise(inputs * outputs, 7);
-            let values = noise(inputs * count, 11);
-            let bias = noise(outputs, 3);
+            let weights = noises(inputs * outputs, 7);
+            let values = noises(inputs * count, 11);
+            let bias = noises(outputs, 3);
             let matrix = Matrix::new(&weights, inputs);
             for packed in Packed::available() {
                 let mut rows = Rows::with(packed);
@@ -430,7 +420,7 @@ mod tests {
     #[test]
     fn products_are_within_a_hundredth_of_the_exact_ones() {
         let (count, inputs, outputs) = (5, 512, 48);
-        let (weights, values) = (noise(inputs * outputs, 1), noise(inputs * count, 2));
+        let (weights, values) = (noises(inputs * outputs, 1), noises(inputs * count, 2));
         let mut rows = Rows::default();
         rows.set(&values, inputs);
         let mut y = vec![0.0; count * outputs];
@@ -449,7 +439,7 @@ mod tests {
     #[test]
     fn rows_of_zeros_give_the_bias_and_no_number_panics() {
         let inputs = 40;
-        let matrix = Matrix::new(&noise(inputs * 3, 5), inputs);
+        let matrix = Matrix::new(&noises(inputs * 3, 5), inputs);
         let wild = [0.0, -0.0, f32::MIN_POSITIVE / 8.0, f32::MAX, f32::INFINITY, f32::NAN];
         for packed in Packed::available() {
             let mut rows = Rows::with(packed);

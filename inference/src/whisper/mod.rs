@@ -16,9 +16,9 @@
 //!
 //! One [`Whisper`] is shared by all workers. A call encodes on the calling thread, as many calls at a
 //! time as [`WhisperConfig::encoders`] allows; the texts of all calls are then decoded together, on
-//! the [batcher](crate::batch)'s thread. candle spreads matrix products over threads that spin while
-//! they wait; a process that has several threads compute sets `RAYON_NUM_THREADS=1` before its first
-//! candle call, or they fight over the cores.
+//! the [batcher](crate::batch)'s thread. In 32-bit floats candle spreads matrix products over
+//! threads that spin while they wait; a process that has several threads compute then sets
+//! `RAYON_NUM_THREADS=1` before its first candle call, or they fight over the cores.
 
 mod attention;
 mod config;
@@ -157,7 +157,7 @@ impl Whisper {
     /// truncated, foreign or inconsistent files.
     pub fn load(dir: &Path, config: &WhisperConfig) -> Result<Self, WhisperError> {
         let WhisperConfig { precision, encoders, slots } = *config;
-        if candle_core::utils::get_num_threads() > 1 {
+        if precision == Precision::F32 && candle_core::utils::get_num_threads() > 1 {
             tracing::warn!(
                 threads = candle_core::utils::get_num_threads(),
                 "matrix products spread over threads that spin: set RAYON_NUM_THREADS=1 and run \

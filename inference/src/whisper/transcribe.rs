@@ -164,7 +164,7 @@ impl Whisper {
         Ok(opening.languages)
     }
 
-    /// Packs what candle packs at first use, so that the first speaker does not wait for it.
+    /// Runs everything once, so that the first speaker does not wait for the buffers to be made.
     pub(super) fn warm_up(&self) -> Result<(), WhisperError> {
         let options = TranscribeOptions { language: Some(Language::EN), ..Default::default() };
         self.transcribe(&[0.0; 1600], &options, &CancelToken::new()).map(drop)

@@ -98,20 +98,10 @@ mod tests {
     use candle_core::{Device, Module, Tensor};
 
     use super::*;
+    use crate::testing::noises;
     use crate::translate::language_model::arena::Arena;
     use crate::translate::language_model::math;
     use crate::translate::language_model::tiles::{self, ROWS};
-
-    /// Values that a fixed seed spreads over both signs and some magnitudes.
-    fn noise(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / 8_388_608.0 - 1.0
-            })
-            .collect()
-    }
 
     /// Everything this processor can multiply with.
     fn kernels() -> Vec<Kernel> {
@@ -126,7 +116,7 @@ mod tests {
 
     /// A random weight as candle's and as tiles.
     fn weight(dtype: GgmlDType, inputs: usize, outputs: usize) -> (QTensor, Tiles) {
-        let weight = Tensor::from_vec(noise(inputs * outputs, 7), (outputs, inputs), &Device::Cpu)
+        let weight = Tensor::from_vec(noises(inputs * outputs, 7), (outputs, inputs), &Device::Cpu)
             .expect("a tensor");
         let weight = QTensor::quantize(&weight, dtype).expect("quantises");
         let data = weight.data().expect("on the CPU");
@@ -169,7 +159,7 @@ mod tests {
             let (weight, tiles) = weight(dtype, inputs, outputs);
             let exact = QMatMul::from_qtensor(weight).expect("a product");
             for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17] {
-                let values = noise(inputs * rows, 11);
+                let values = noises(inputs * rows, 11);
                 let tensor = Tensor::from_slice(&values, (rows, inputs), &Device::Cpu);
                 let exact = exact.forward(&tensor.expect("a tensor")).expect("multiplies");
                 let exact: Vec<f32> =
@@ -194,7 +184,7 @@ mod tests {
             for (inputs, outputs) in [(256, 16), (512, 80), (1280, 32), (2304, 48)] {
                 let (_, tiles) = weight(dtype, inputs, outputs);
                 for rows in 1..=18 {
-                    let values = noise(inputs * rows, 3);
+                    let values = noises(inputs * rows, 3);
                     let strips = outputs / 32..outputs / ROWS;
                     let of = |kernel| product(kernel, &tiles, &values, inputs, strips.clone());
                     let mut products = kernels().into_iter().map(of);
@@ -213,7 +203,7 @@ mod tests {
         let inputs = 512;
         for dtype in [GgmlDType::Q4K, GgmlDType::Q6K] {
             let (_, tiles) = weight(dtype, inputs, 32);
-            let values = noise(inputs * 11, 5);
+            let values = noises(inputs * 11, 5);
             for kernel in kernels() {
                 let together = product(kernel, &tiles, &values, inputs, 0..2);
                 let apart = values
@@ -230,7 +220,7 @@ mod tests {
         for dtype in [GgmlDType::Q4K, GgmlDType::Q6K] {
             let (_, tiles) = weight(dtype, inputs, 16);
             for wild in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE] {
-                let mut values = noise(inputs * 3, 5);
+                let mut values = noises(inputs * 3, 5);
                 values[inputs..2 * inputs].fill(0.0);
                 values[inputs + 9] = wild;
                 for kernel in kernels() {
@@ -247,9 +237,9 @@ mod tests {
     fn attention_sums_equal_the_plain_ones_whatever_the_width_of_a_head() {
         for head in [8, 48, 64, 80, 128, 192] {
             for (positions, stride) in [(0, head), (1, head), (7, 2 * head), (33, 3 * head)] {
-                let (query, keys) = (noise(head, 3), noise(positions * stride, 5));
+                let (query, keys) = (noises(head, 3), noises(positions * stride, 5));
                 let keys = keys.get(stride - head..).unwrap_or_default();
-                let start = noise(head, 9);
+                let start = noises(head, 9);
                 let mut plain = (vec![0.0; positions], start.clone());
                 math::score(&query, keys, stride, 0.5, &mut plain.0);
                 math::add_weighted(&mut plain.1, &plain.0, keys, stride);

@@ -161,8 +161,8 @@ impl LanguageModel {
         Ok(Self { decoder, vocabulary, prefixes: Mutex::new(HashMap::new()), batcher })
     }
 
-    /// Reads the instruction and the examples of a direction, and runs every kernel once (the
-    /// first use of a weight rearranges it). Without it the first sentence pays for both.
+    /// Reads the instruction and the examples of a direction, and runs every kernel once. Without it
+    /// the first sentence pays for that.
     ///
     /// # Errors
     /// The model fails to compute.

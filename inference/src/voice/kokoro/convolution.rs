@@ -399,11 +399,7 @@ impl Upsample {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-
-    pub(in super::super) fn noise(seed: &mut u32) -> f32 {
-        *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (*seed >> 8) as f32 / (1 << 23) as f32 - 1.0
-    }
+    use crate::testing::noise;
 
     pub(in super::super) fn random_signal(channels: usize, len: usize, seed: &mut u32) -> Signal {
         let values: Vec<f32> = (0..channels * len).map(|_| noise(seed)).collect();

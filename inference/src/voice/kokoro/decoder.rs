@@ -272,8 +272,9 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::convolution::tests::{direct, noise, random_signal, random_weights};
+    use super::super::convolution::tests::{direct, random_signal, random_weights};
     use super::*;
+    use crate::testing::noise;
 
     fn integer_weights(shape: [usize; 3], seed: &mut u32) -> ConvWeights {
         let mut weights = random_weights(shape, shape[0], seed);

@@ -181,8 +181,8 @@ fn multiply_plainly(
 
 #[cfg(test)]
 mod tests {
-    use super::super::convolution::tests::noise;
     use super::*;
+    use crate::testing::noise;
 
     struct Case {
         rows: Vec<Vec<f32>>,
