@@ -6,11 +6,13 @@
 //! weights come from: fetched once, checked by SHA-256, and used offline from then on. [`batch`] lets the
 //! requests of all sessions share the steps of a decoder.
 
+mod arena;
 pub mod batch;
 pub mod cancel;
-mod huge_pages;
 mod int8;
+pub mod kept;
 pub mod language;
+mod mapped;
 pub mod panics;
 pub mod store;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use inference::Language;
+use inference::kept::Kept;
 use inference::translate::language_model::{
     KvCache, LanguageModel, LanguageModelConfig, LoadError,
 };
@@ -157,6 +158,24 @@ fn sentences_translated_together_come_out_as_they_do_alone() {
     let after = model.batch_stats().expect("it has a batcher");
     assert!(after.sizes.len() >= 3, "they shared no step: {:?}", after.sizes);
     assert!(after.steps() - before.steps() < before.steps(), "together takes fewer steps");
+}
+
+#[test]
+fn a_direction_that_was_kept_is_not_read_again_and_translates_alike() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = language_model_path();
+    let sentence = "Good morning, how can I help you?";
+    let outcome = || {
+        let model = model().keeping(&path, Kept::new(folder.path()));
+        model.warm_up(EN, ES).expect("warm");
+        let read = model.batch_stats().expect("it has a batcher").tokens_read;
+        (read, translate(&model, sentence, EN, ES))
+    };
+    let (first, again) = (outcome(), outcome());
+    assert_eq!(first.1, again.1);
+    assert!(again.0 * 4 < first.0, "read {} tokens, then {}", first.0, again.0);
+    // The directions have prefixes of their own.
+    assert_eq!(std::fs::read_dir(folder.path()).expect("kept").count(), 1);
 }
 
 #[test]

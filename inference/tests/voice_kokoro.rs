@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use inference::kept::Kept;
 use inference::voice::{Kokoro, SpeakRequest, Voice, VoiceError};
 use inference::{CancelToken, Language};
 use proptest::prelude::*;
@@ -281,6 +282,31 @@ fn requests_are_honoured_or_refused_by_name() {
     speed_shortens_and_cancelling_ends();
     all_voices_are_there_by_name_and_an_unknown_one_is_an_error();
     too_many_tokens_are_an_error_and_too_long_a_text_is_cut();
+}
+
+#[test]
+fn what_was_learnt_of_a_voice_and_kept_speaks_with_the_same_samples() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = || {
+        let kokoro = Kokoro::load(&model_folder(), 2).expect("loads");
+        kokoro.keeping(&model_folder(), Kept::new(folder.path()))
+    };
+    let speak = |kokoro: &Kokoro| {
+        let mut samples = Vec::new();
+        let request = request("es", "Gracias por esperar, enseguida le atiende un agente.");
+        let spoken = kokoro.speak(&request, &mut |chunk| {
+            samples.extend_from_slice(chunk);
+            ControlFlow::Continue(())
+        });
+        spoken.expect("spoken");
+        samples
+    };
+    let first = speak(&engine());
+    let file = folder.path().join("kokoro-ef_dora.f32");
+    let written = std::fs::metadata(&file).and_then(|about| about.modified()).expect("kept");
+    assert!(speak(&engine()) == first, "other samples");
+    let again = std::fs::metadata(&file).and_then(|about| about.modified()).expect("kept");
+    assert_eq!(written, again, "it was computed again");
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -16,7 +16,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
-use std::sync::Arc;
+use std::io;
 
 #[cfg(target_arch = "x86_64")]
 use avx2::Avx2;
@@ -24,7 +24,7 @@ use avx2::Avx2;
 use avx512::Avx512;
 use portable::Portable;
 
-use crate::huge_pages;
+use crate::arena::{Arena, Slab};
 
 /// Outputs that one pass over the inputs sums.
 const PANEL: usize = 32;
@@ -71,11 +71,8 @@ const MOST_ROWS: usize = 12;
 pub struct Matrix {
     outputs: usize,
     inputs: usize,
-    /// For each panel its groups of inputs; beyond the matrix zeros. They lie in memory that may
-    /// hold other matrices as well.
-    weights: Arc<Vec<Weights>>,
-    /// Where they begin there.
-    first: usize,
+    /// For each panel its groups of inputs; beyond the matrix zeros.
+    weights: Slab<Weights>,
     /// The sum of each output's weights, by panel.
     totals: Vec<Sums>,
     /// Per output.
@@ -83,8 +80,12 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Rounds `values`, row by row of `inputs` each: at least one, at most 65 536.
-    pub fn new(values: &[f32], inputs: usize) -> Self {
+    /// Rounds `values`, row by row of `inputs` each: at least one, at most 65 536. Best made in the
+    /// order of their use, with the same arena.
+    ///
+    /// # Errors
+    /// The system has no memory left.
+    pub fn new(values: &[f32], inputs: usize, arena: &mut Arena) -> io::Result<Self> {
         let outputs = values.len() / inputs;
         let groups = inputs.div_ceil(GROUP);
         let mut weights = vec![Weights([[0; GROUP]; PANEL]); outputs.div_ceil(PANEL) * groups];
@@ -99,26 +100,8 @@ impl Matrix {
             }
             totals[panel][lane] = rounded.iter().map(|&weight| i32::from(weight)).sum();
         }
-        Self { outputs, inputs, weights: Arc::new(weights), first: 0, totals, scales }
-    }
-
-    /// Moves the weights of all matrices of a model together, onto huge pages, in the order given:
-    /// best the one in which they are used.
-    pub fn gather(matrices: &mut [&mut Self]) {
-        let total = matrices.iter().map(|matrix| matrix.weights().len()).sum();
-        let mut together = huge_pages::with_capacity(total);
-        for matrix in matrices.iter_mut() {
-            let first = together.len();
-            together.extend_from_slice(matrix.weights());
-            (matrix.weights, matrix.first) = (Arc::default(), first);
-        }
-        let together = Arc::new(together);
-        matrices.iter_mut().for_each(|matrix| matrix.weights = Arc::clone(&together));
-    }
-
-    fn weights(&self) -> &[Weights] {
-        let count = self.totals.len() * self.inputs.div_ceil(GROUP);
-        &self.weights[self.first..self.first + count]
+        let weights = arena.store(weights.into_iter())?;
+        Ok(Self { outputs, inputs, weights, totals, scales })
     }
 
     /// `y = x Wᵀ + b`, `y` of (rows, outputs).
@@ -153,7 +136,7 @@ impl Matrix {
         put: impl Fn(&mut f32, f32) + Copy,
     ) {
         let groups = self.inputs.div_ceil(GROUP);
-        let weights = self.weights();
+        let weights = &*self.weights;
         let mut sums = [[0; PANEL]; MOST_ROWS];
         let at_once = (CACHED_BYTES / (groups * size_of::<Weights>())).max(1);
         for first in (0..self.totals.len()).step_by(at_once) {
@@ -363,6 +346,10 @@ mod tests {
     use super::*;
     use crate::testing::noises;
 
+    fn matrix(values: &[f32], inputs: usize) -> Matrix {
+        Matrix::new(values, inputs, &mut Arena::default()).expect("memory")
+    }
+
     fn rounded(row: &[f32]) -> (Vec<i32>, f32) {
         let mut values = vec![0; row.len()];
         let scale = round(row, &mut values);
@@ -376,16 +363,13 @@ mod tests {
             let weights = noises(inputs * outputs, 7);
             let values = noises(inputs * count, 11);
             let bias = noises(outputs, 3);
-            let matrix = Matrix::new(&weights, inputs);
+            let matrix = matrix(&weights, inputs);
             for packed in Packed::available() {
                 let mut rows = Rows::with(packed);
                 rows.set(&values, inputs);
                 let mut y = vec![0.0; count * outputs];
                 matrix.product(&rows, &bias, &mut y);
                 let mut added = y.clone();
-                let mut others = [0, 1].map(|_| Matrix::new(&weights, inputs));
-                Matrix::gather(&mut others.each_mut());
-                let matrix = &others[1];
                 matrix.add_product(&rows, &bias, &mut added);
                 for (index, (y, added)) in y.iter().zip(added).enumerate() {
                     let (row, output) = (index / outputs, index % outputs);
@@ -403,7 +387,7 @@ mod tests {
     #[test]
     fn the_largest_sums_do_not_saturate() {
         let (inputs, outputs) = (4096, 32);
-        let matrix = Matrix::new(&vec![-1.0; inputs * outputs], inputs);
+        let matrix = matrix(&vec![-1.0; inputs * outputs], inputs);
         for sign in [-1.0, 1.0] {
             for packed in Packed::available() {
                 let mut rows = Rows::with(packed);
@@ -424,7 +408,7 @@ mod tests {
         let mut rows = Rows::default();
         rows.set(&values, inputs);
         let mut y = vec![0.0; count * outputs];
-        Matrix::new(&weights, inputs).product(&rows, &vec![0.0; outputs], &mut y);
+        matrix(&weights, inputs).product(&rows, &vec![0.0; outputs], &mut y);
         let (mut error, mut power) = (0.0, 0.0);
         for (x, y) in values.chunks_exact(inputs).zip(y.chunks_exact(outputs)) {
             for (w, y) in weights.chunks_exact(inputs).zip(y) {
@@ -439,7 +423,7 @@ mod tests {
     #[test]
     fn rows_of_zeros_give_the_bias_and_no_number_panics() {
         let inputs = 40;
-        let matrix = Matrix::new(&noises(inputs * 3, 5), inputs);
+        let ours = matrix(&noises(inputs * 3, 5), inputs);
         let wild = [0.0, -0.0, f32::MIN_POSITIVE / 8.0, f32::MAX, f32::INFINITY, f32::NAN];
         for packed in Packed::available() {
             let mut rows = Rows::with(packed);
@@ -449,11 +433,11 @@ mod tests {
             }
             rows.set(&values, inputs);
             let mut y = vec![0.0; 3 * wild.len()];
-            matrix.product(&rows, &[1.0, 2.0, 3.0], &mut y);
+            ours.product(&rows, &[1.0, 2.0, 3.0], &mut y);
             assert_eq!(y[..6], [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
-            Matrix::new(&values, inputs).product(&rows, &[0.0; 6], &mut [0.0; 36]);
+            matrix(&values, inputs).product(&rows, &[0.0; 6], &mut [0.0; 36]);
             rows.set(&[], inputs);
-            matrix.product(&rows, &[1.0, 2.0, 3.0], &mut []);
+            ours.product(&rows, &[1.0, 2.0, 3.0], &mut []);
         }
     }
 }

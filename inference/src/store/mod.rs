@@ -8,6 +8,7 @@
 //!   whisper-base/
 //!     model.bin            only ever there in full, with the right hash
 //!     .verified            size and time of each file when its hash matched
+//!   .kept/                 what programs computed from the models ([`kept`](crate::kept))
 //!   .archives/             downloads of a fetch that is not done yet
 //!   .lock                  held by the process that fetches
 //! ```

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::{Precision, ops};
+use crate::arena::Arena;
 use crate::int8::{Matrix, Rows};
 
 /// `y = x Wᵀ + b`, with `W` of (outputs, inputs).
@@ -69,18 +70,20 @@ impl Inputs {
 }
 
 impl Linear {
-    /// `values` has `outputs × inputs` entries, row by row.
+    /// `values` has `outputs × inputs` entries, row by row. Weights of 8 bits go into the arena: best
+    /// in the order of their use.
     pub fn new(
         values: Vec<f32>,
         bias: Vec<f32>,
         inputs: usize,
         precision: Precision,
+        arena: &mut Arena,
     ) -> Result<Self> {
         let weight = match precision {
             Precision::F32 => {
                 Weight::Dense(Tensor::from_vec(values, (bias.len(), inputs), &Device::Cpu)?.t()?)
             }
-            Precision::Int8 => Weight::Int8(Matrix::new(&values, inputs)),
+            Precision::Int8 => Weight::Int8(Matrix::new(&values, inputs, arena)?),
         };
         Ok(Self { weight, bias, inputs })
     }
@@ -101,15 +104,6 @@ impl Linear {
             Weight::Dense(_) => Precision::F32,
             Weight::Int8(_) => Precision::Int8,
         })
-    }
-
-    /// Moves the weights of 8 bits together, in the order given: best the one of their use.
-    pub fn gather(linears: Vec<&mut Self>) {
-        let matrices = linears.into_iter().filter_map(|linear| match &mut linear.weight {
-            Weight::Int8(matrix) => Some(matrix),
-            Weight::Dense(_) => None,
-        });
-        Matrix::gather(&mut matrices.collect::<Vec<_>>());
     }
 
     /// `y = x Wᵀ + b`, `y` of (rows, outputs).

@@ -50,7 +50,6 @@ pub use transcript::{TimedText, Transcript};
 
 use config::ModelConfig;
 use dictation::Dictation;
-use linear::Linear;
 use mel::MelSpectrogram;
 use model::{Decoder, Encoder};
 use slots::Slots;
@@ -168,9 +167,8 @@ impl Whisper {
         let mut weights = Weights::open(dir)?;
         let dimensions = Dimensions::of(&mut weights, &config)?;
         let tokens = Tokens::read(dir, dimensions.vocabulary, &config)?;
-        let mut encoder = Encoder::load(&mut weights, &dimensions, precision)?;
-        let mut decoder = Decoder::load(&mut weights, &dimensions, precision)?;
-        Linear::gather(encoder.linears().into_iter().chain(decoder.linears()).collect());
+        let encoder = Encoder::load(&mut weights, &dimensions, precision)?;
+        let decoder = Decoder::load(&mut weights, &dimensions, precision)?;
         let mel = MelSpectrogram::new(dimensions.mel_bands);
         let (tokens, decoder) = (Arc::new(tokens), Arc::new(decoder));
         // Half of the decoder's positions are for text; the other half was the past's in training.

@@ -15,6 +15,7 @@ use super::config::Dimensions;
 use super::linear::{Inputs, Linear};
 use super::weights::Weights;
 use super::{Precision, WhisperError, ops};
+use crate::arena::Arena;
 
 /// Layer normalisation with its learned scale and shift.
 struct Norm {
@@ -80,6 +81,7 @@ struct Loader<'a> {
     weights: &'a mut Weights,
     dimensions: &'a Dimensions,
     precision: Precision,
+    arena: Arena,
 }
 
 impl Loader<'_> {
@@ -91,7 +93,7 @@ impl Loader<'_> {
     ) -> std::result::Result<Linear, WhisperError> {
         let weight = self.weights.read_shaped(&format!("{name}/weight"), &[outputs, inputs])?;
         let bias = self.weights.read_shaped(&format!("{name}/bias"), &[outputs])?;
-        Ok(Linear::new(weight, bias, inputs, self.precision)?)
+        Ok(Linear::new(weight, bias, inputs, self.precision, &mut self.arena)?)
     }
 
     /// A projection whose first `width` outputs are queries: they take the scale of the attention,
@@ -108,7 +110,7 @@ impl Loader<'_> {
         let mut bias = self.weights.read_shaped(&format!("{name}/bias"), &[outputs])?;
         weight[..width * width].iter_mut().for_each(|value| *value *= scale);
         bias[..width].iter_mut().for_each(|value| *value *= scale);
-        Ok(Linear::new(weight, bias, width, self.precision)?)
+        Ok(Linear::new(weight, bias, width, self.precision, &mut self.arena)?)
     }
 
     /// What comes before a layer's self-attention (norm, then queries, keys and values at once) and

@@ -37,6 +37,31 @@ impl KvSegment {
         (&self.layers[layer].keys, &self.layers[layer].values)
     }
 
+    /// All keys and values as one list: of each layer the keys, then the values.
+    pub(super) fn to_numbers(&self) -> Vec<f32> {
+        let layers = self.layers.iter();
+        layers.flat_map(|layer| [&layer.keys[..], &layer.values]).flatten().copied().collect()
+    }
+
+    /// The segment of such a list; `None` if it has another length.
+    pub(super) fn from_numbers(
+        layers: usize,
+        width: usize,
+        positions: usize,
+        numbers: &[f32],
+    ) -> Option<Self> {
+        let floats = positions * width;
+        if numbers.is_empty() || numbers.len() != 2 * layers * floats {
+            return None;
+        }
+        let layer = |numbers: &[f32]| {
+            let (keys, values) = numbers.split_at(floats);
+            LayerKv { keys: keys.to_vec(), values: values.to_vec() }
+        };
+        let layers = numbers.chunks_exact(2 * floats).map(layer).collect();
+        Some(Self { layers, positions, width })
+    }
+
     fn truncate(&mut self, positions: usize) {
         self.positions = self.positions.min(positions);
         let floats = self.positions * self.width;
@@ -167,6 +192,18 @@ mod tests {
         let ranges: Vec<_> = cache.parts(1).map(|part| part.positions).collect();
         assert_eq!(ranges, [0..3, 3..4]);
         assert_eq!(cache.len(), 4);
+    }
+
+    #[test]
+    fn a_segment_becomes_a_list_of_numbers_and_back() {
+        let segment = filled(3).freeze();
+        let numbers = segment.to_numbers();
+        assert_eq!(numbers.len(), 2 * 2 * 3 * 4);
+        let back = KvSegment::from_numbers(2, 4, 3, &numbers).expect("it fits");
+        assert_eq!(back.positions(), 3);
+        assert!((0..2).all(|layer| back.layer(layer) == segment.layer(layer)));
+        assert!(KvSegment::from_numbers(2, 4, 2, &numbers).is_none());
+        assert!(KvSegment::from_numbers(2, 4, 0, &[]).is_none());
     }
 
     #[test]

@@ -3,21 +3,22 @@
 //! Weights stay quantised, the embedding table included; what varies per request lives in the
 //! [`KvCache`], so one decoder serves all requests.
 
-use std::io::{Read, Seek};
 use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
-use candle_core::quantized::gguf_file::Content;
 use candle_core::{Device, Result, Tensor};
 
-use super::arena::Arena;
+use crate::arena::Arena;
+
 use super::cache::{KvCache, KvSegment};
-use super::gguf::Metadata;
+use super::gguf::{GgufFile, Metadata};
 use super::kernel::Kernel;
 use super::linear::Linear;
 use super::math::{self, Rotary};
 use super::workers::Workers;
 
+/// The tensor of the vectors of tokens; the head's too where there is no `output.weight`.
+const EMBEDDING: &str = "token_embd.weight";
 /// No model has wider heads (Qwen2's have 64 or 128); the rotary tables grow with them.
 const LARGEST_HEAD: usize = 1024;
 
@@ -98,7 +99,7 @@ pub struct CachedSpan<'a> {
 #[derive(Debug)]
 pub struct Decoder {
     config: DecoderConfig,
-    embedding: Arc<QTensor>,
+    embedding: Embedding,
     blocks: Vec<Block>,
     norm: Vec<f32>,
     head: Linear,
@@ -107,25 +108,28 @@ pub struct Decoder {
     workers: Option<Workers>,
 }
 
+/// Where the vectors of tokens come from.
+#[derive(Debug)]
+enum Embedding {
+    Table(QTensor),
+    /// From the rows of the head, whose weight is the same.
+    Head,
+}
+
 impl Decoder {
-    /// Reads the weights that `content` describes, to be multiplied on `threads` threads.
+    /// Reads the weights of a file, to be multiplied on `threads` threads.
     ///
     /// # Errors
     /// A tensor or a metadata key is missing, has another shape than the rest asks for, or lies
     /// outside the file; the architecture is not `qwen2`.
-    pub fn read<R: Read + Seek>(
-        content: &Content,
-        reader: &mut R,
-        max_context: usize,
-        threads: usize,
-    ) -> Result<Self> {
-        let config = DecoderConfig::read(&Metadata(content), max_context)?;
+    pub(super) fn read(file: &GgufFile<'_>, max_context: usize, threads: usize) -> Result<Self> {
+        let config = DecoderConfig::read(&Metadata(file.content()), max_context)?;
         let workers = match Kernel::detect() {
             Some(kernel) => Some(Workers::new(kernel, threads)?),
             None => None,
         };
         let arena = workers.as_ref().map(|_| Arena::default());
-        let mut weights = Weights { content, reader, arena };
+        let mut weights = Weights { file, arena };
         let kv_width = config.kv_heads * config.head_dim;
         let blocks = (0..config.layers)
             .map(|index| {
@@ -151,16 +155,18 @@ impl Decoder {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let embedding = Arc::new(weights.tensor("token_embd.weight")?);
-        let (vocabulary, embedding_width) = embedding.shape().dims2()?;
-        if embedding_width != config.width {
-            candle_core::bail!("embeddings of width {embedding_width}, expected {}", config.width);
+        let table = file.matrix(EMBEDDING)?;
+        if table.columns != config.width {
+            candle_core::bail!("embeddings of width {}, expected {}", table.columns, config.width);
         }
-        let head = if content.tensor_infos.contains_key("output.weight") {
-            weights.linear("output", config.width, Some(vocabulary), false)?
+        let head = if file.holds("output.weight") {
+            weights.linear("output", config.width, Some(table.rows), false)?
         } else {
-            Linear::new(embedding.clone(), None, weights.arena.as_mut())?
+            Linear::read(file, EMBEDDING, None, weights.arena.as_mut())?
         };
+        let is_tied = !file.holds("output.weight") && head.tiles().is_some();
+        let embedding =
+            if is_tied { Embedding::Head } else { Embedding::Table(file.tensor(EMBEDDING)?) };
         let norm = weights.vector("output_norm.weight", config.width)?;
         let rotary = Rotary::new(config.head_dim, config.rope_theta, config.max_context);
         Ok(Self { config, embedding, blocks, norm, head, rotary, workers })
@@ -234,8 +240,7 @@ impl Decoder {
 
     fn run_blocks(&self, spans: &mut [CachedSpan<'_>]) -> Result<Vec<f32>> {
         let tokens: Vec<u32> = spans.iter().flat_map(|span| span.tokens).copied().collect();
-        let ids = Tensor::new(tokens, &Device::Cpu)?;
-        let mut residual = self.embedding.embedding(&ids)?.flatten_all()?.to_vec1::<f32>()?;
+        let mut residual = self.embed(&tokens)?;
         let epsilon = self.config.norm_epsilon;
         let workers = self.workers.as_ref();
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -249,6 +254,26 @@ impl Decoder {
             math::add(&mut residual, &block.down.forward(workers, &gate)?);
         }
         Ok(math::rms_norm(&residual, &self.norm, epsilon))
+    }
+
+    /// The vectors of tokens, `[token][width]`.
+    fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let tiles = match &self.embedding {
+            Embedding::Table(table) => {
+                let ids = Tensor::new(tokens, &Device::Cpu)?;
+                return table.embedding(&ids)?.flatten_all()?.to_vec1();
+            }
+            Embedding::Head => self.head.tiles(),
+        };
+        let Some(tiles) = tiles else { candle_core::bail!("the model has no embeddings") };
+        let mut vectors = Vec::with_capacity(tokens.len() * self.config.width);
+        for &token in tokens {
+            if token as usize >= self.head.outputs() {
+                candle_core::bail!("token {token} is not in the vocabulary");
+            }
+            tiles.append_row(token as usize, self.config.width, &mut vectors);
+        }
+        Ok(vectors)
     }
 
     /// Grouped-query attention of each span's rows over everything in its cache and themselves.
@@ -329,23 +354,16 @@ impl Decoder {
 }
 
 /// Reads tensors of one file and checks their shapes.
-struct Weights<'a, R> {
-    content: &'a Content,
-    reader: &'a mut R,
+struct Weights<'a> {
+    file: &'a GgufFile<'a>,
     /// Memory for tiles, where there is something to multiply them with.
     arena: Option<Arena>,
 }
 
-impl<R: Read + Seek> Weights<'_, R> {
-    fn tensor(&mut self, name: &str) -> Result<QTensor> {
-        self.content
-            .tensor(self.reader, name, &Device::Cpu)
-            .map_err(|error| error.context(format!("cannot read tensor {name}")))
-    }
-
-    fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>> {
+impl Weights<'_> {
+    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
         let vector =
-            self.tensor(name)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+            self.file.tensor(name)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         if vector.len() != length {
             candle_core::bail!("{name} has {} values, expected {length}", vector.len());
         }
@@ -359,13 +377,14 @@ impl<R: Read + Seek> Weights<'_, R> {
         outputs: Option<usize>,
         biased: bool,
     ) -> Result<Linear> {
-        let weight = Arc::new(self.tensor(&format!("{name}.weight"))?);
-        let (rows, columns) = weight.shape().dims2()?;
+        let weight = format!("{name}.weight");
+        let stored = self.file.matrix(&weight)?;
+        let (rows, columns) = (stored.rows, stored.columns);
         if columns != inputs || outputs.is_some_and(|outputs| outputs != rows) {
             candle_core::bail!("{name} maps {columns} to {rows} values, expected {inputs} inputs");
         }
         let bias = if biased { Some(self.vector(&format!("{name}.bias"), rows)?) } else { None };
-        Linear::new(weight, bias, self.arena.as_mut())
+        Linear::read(self.file, &weight, bias, self.arena.as_mut())
     }
 }
 

@@ -1,10 +1,11 @@
-//! Reading of a GGUF file: typed metadata with errors that name the key, and the checks that
-//! candle's reader leaves to whoever calls it.
+//! Reading of a GGUF file: typed metadata with errors that name the key, tensors as they lie in the
+//! file, and the checks that candle's reader leaves to whoever calls it.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
-use candle_core::Result;
 use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Result};
 
 /// Metadata key of the multiple at which tensors begin.
 const ALIGNMENT: &str = "general.alignment";
@@ -13,25 +14,82 @@ const LONGEST_KEY: u64 = 65_535;
 /// Arrays within arrays; real files have none.
 const MAX_DEPTH: usize = 4;
 
-/// Reads what comes before the tensors.
-///
-/// # Errors
-/// The file is no GGUF, is cut short, or states sizes that no file can have.
-pub(super) fn read_content<R: Read + Seek>(reader: &mut R) -> Result<Content> {
-    check_alignment(reader)?;
-    reader.rewind()?;
-    let content = Content::read(reader)?;
-    for (name, tensor) in &content.tensor_infos {
-        let elements = tensor.shape.dims().iter().try_fold(1usize, |product, &dimension| {
-            // An empty dimension must not hide the product of the others.
-            product.checked_mul(dimension.max(1))
-        });
-        let bytes = elements.and_then(|count| count.checked_mul(tensor.ggml_dtype.type_size()));
-        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
-            candle_core::bail!("tensor {name} of shape {:?} is larger than memory", tensor.shape);
+/// A file that lies in memory.
+pub(super) struct GgufFile<'a> {
+    content: Content,
+    bytes: &'a [u8],
+}
+
+/// A matrix as it lies in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoredMatrix<'a> {
+    pub(super) dtype: GgmlDType,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// Row by row, in whole blocks of the format.
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> GgufFile<'a> {
+    /// Reads what comes before the tensors.
+    ///
+    /// # Errors
+    /// The file is no GGUF, is cut short, or states sizes that no file can have.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self> {
+        let mut reader = Cursor::new(bytes);
+        check_alignment(&mut reader)?;
+        reader.set_position(0);
+        let content = Content::read(&mut reader)?;
+        for (name, tensor) in &content.tensor_infos {
+            let elements = tensor.shape.dims().iter().try_fold(1usize, |product, &dimension| {
+                // An empty dimension must not hide the product of the others.
+                product.checked_mul(dimension.max(1))
+            });
+            let bytes = elements.and_then(|count| count.checked_mul(tensor.ggml_dtype.type_size()));
+            if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+                let shape = &tensor.shape;
+                candle_core::bail!("tensor {name} of shape {shape:?} is larger than memory");
+            }
         }
+        Ok(Self { content, bytes })
     }
-    Ok(content)
+
+    /// What comes before the tensors.
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.content.tensor_infos.contains_key(name)
+    }
+
+    /// Copies a tensor out.
+    pub(super) fn tensor(&self, name: &str) -> Result<QTensor> {
+        self.content
+            .tensor(&mut Cursor::new(self.bytes), name, &Device::Cpu)
+            .map_err(|error| error.context(format!("cannot read tensor {name}")))
+    }
+
+    /// A tensor of two dimensions, in place.
+    pub(super) fn matrix(&self, name: &str) -> Result<StoredMatrix<'a>> {
+        let Some(info) = self.content.tensor_infos.get(name) else {
+            candle_core::bail!("cannot read tensor {name}: it is missing");
+        };
+        let (rows, columns) = info.shape.dims2().map_err(|error| error.context(name.to_owned()))?;
+        let dtype = info.ggml_dtype;
+        if !columns.is_multiple_of(dtype.block_size()) {
+            candle_core::bail!("{name} has {columns} columns, which {dtype:?} cannot hold");
+        }
+        let length = rows * (columns / dtype.block_size()) * dtype.type_size();
+        let start = self.content.tensor_data_offset.checked_add(info.offset);
+        let start = start.and_then(|start| usize::try_from(start).ok());
+        let bytes = start.and_then(|start| self.bytes.get(start..)?.get(..length));
+        let Some(bytes) = bytes else {
+            candle_core::bail!("cannot read tensor {name}: the file ends before it does");
+        };
+        Ok(StoredMatrix { dtype, rows, columns, bytes })
+    }
 }
 
 /// Candle rounds offsets up to a multiple of the alignment that the file states, which must not be
@@ -168,8 +226,6 @@ impl Metadata<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -193,8 +249,8 @@ mod tests {
         bytes
     }
 
-    fn refusal(bytes: Vec<u8>) -> String {
-        match read_content(&mut Cursor::new(bytes)) {
+    fn refusal(bytes: &[u8]) -> String {
+        match GgufFile::read(bytes) {
             Ok(_) => panic!("it was accepted"),
             Err(error) => error.to_string(),
         }
@@ -202,18 +258,34 @@ mod tests {
 
     #[test]
     fn an_alignment_of_zero_is_refused_and_another_is_taken() {
-        assert!(refusal(file(ALIGNMENT, 0, &[2])).contains("general.alignment is zero"));
+        assert!(refusal(&file(ALIGNMENT, 0, &[2])).contains("general.alignment is zero"));
         // Candle drops zeros at the end of a key.
-        assert!(refusal(file("general.alignment\0", 0, &[2])).contains("is zero"));
-        assert!(read_content(&mut Cursor::new(file(ALIGNMENT, 32, &[2]))).is_ok());
-        assert!(read_content(&mut Cursor::new(file("other", 0, &[2]))).is_ok());
+        assert!(refusal(&file("general.alignment\0", 0, &[2])).contains("is zero"));
+        assert!(GgufFile::read(&file(ALIGNMENT, 32, &[2])).is_ok());
+        assert!(GgufFile::read(&file("other", 0, &[2])).is_ok());
     }
 
     #[test]
     fn a_shape_whose_product_overflows_is_refused() {
         for shape in [&[1 << 40, 1 << 40][..], &[1 << 62, 1 << 2], &[0, 1 << 40, 1 << 40]] {
-            assert!(refusal(file("other", 0, shape)).contains("larger than memory"), "{shape:?}");
+            assert!(refusal(&file("other", 0, shape)).contains("larger than memory"), "{shape:?}");
         }
+    }
+
+    #[test]
+    fn a_matrix_is_handed_out_in_place_and_one_that_the_file_cuts_off_is_refused() {
+        let mut bytes = file("other", 0, &[3, 2]);
+        let start = bytes.len() - 64;
+        bytes[start..].iter_mut().zip(0..).for_each(|(byte, value)| *byte = value);
+        let read = GgufFile::read(&bytes).expect("a file");
+        let matrix = read.matrix("tensor").expect("a matrix");
+        assert_eq!((matrix.rows, matrix.columns, matrix.dtype), (2, 3, GgmlDType::F32));
+        assert!(matrix.bytes.iter().copied().eq(0..24));
+        let missing = read.matrix("else").expect_err("there is no such tensor");
+        assert!(missing.to_string().contains("missing"));
+        let cut = GgufFile::read(&bytes[..start + 23]).expect("the head is whole");
+        let cut = cut.matrix("tensor").expect_err("a byte is missing");
+        assert!(cut.to_string().contains("the file ends"));
     }
 
     proptest! {
@@ -228,7 +300,9 @@ mod tests {
                 bytes[at] = value;
             }
             bytes.truncate(cut.max(1));
-            let _ = read_content(&mut Cursor::new(bytes));
+            if let Ok(file) = GgufFile::read(&bytes) {
+                let _ = (file.matrix("tensor"), file.tensor("tensor"));
+            }
         }
     }
 }

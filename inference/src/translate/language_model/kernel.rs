@@ -98,8 +98,8 @@ mod tests {
     use candle_core::{Device, Module, Tensor};
 
     use super::*;
+    use crate::arena::Arena;
     use crate::testing::noises;
-    use crate::translate::language_model::arena::Arena;
     use crate::translate::language_model::math;
     use crate::translate::language_model::tiles::{self, ROWS};
 
@@ -174,6 +174,20 @@ mod tests {
                         );
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_come_back_as_candle_restores_them() {
+        let (inputs, outputs) = (768, 48);
+        for dtype in [GgmlDType::Q4K, GgmlDType::Q6K] {
+            let (weight, tiles) = weight(dtype, inputs, outputs);
+            let whole = weight.dequantize(&Device::Cpu).and_then(|whole| whole.to_vec2::<f32>());
+            for (row, exact) in whole.expect("restores").into_iter().enumerate() {
+                let mut ours = Vec::new();
+                tiles.append_row(row, inputs, &mut ours);
+                assert_eq!(ours, exact, "{dtype:?}, row {row}");
             }
         }
     }

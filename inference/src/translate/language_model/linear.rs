@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::quantized::{GgmlDType, QMatMul};
 use candle_core::{Device, Module, Result, Tensor};
 
-use super::arena::Arena;
+use crate::arena::Arena;
+
+use super::gguf::GgufFile;
 use super::math;
 use super::tiles::{self, ROWS, Tiles};
 use super::workers::Workers;
@@ -27,27 +29,37 @@ enum Weight {
 }
 
 impl Linear {
-    /// Takes a weight over; with memory for tiles it is rearranged where its format allows.
-    pub(super) fn new(
-        weight: Arc<QTensor>,
+    /// Reads the weight of a name; with memory for tiles it is rearranged where its format allows.
+    pub(super) fn read(
+        file: &GgufFile<'_>,
+        name: &str,
         bias: Option<Vec<f32>>,
         arena: Option<&mut Arena>,
     ) -> Result<Self> {
-        let (outputs, inputs) = weight.shape().dims2()?;
+        let stored = file.matrix(name)?;
+        let (inputs, outputs) = (stored.columns, stored.rows);
         if bias.as_ref().is_some_and(|bias| bias.len() != outputs) {
             candle_core::bail!("a bias does not fit its weight of {outputs} outputs");
         }
-        let tiles = match (arena, weight.dtype()) {
+        let tiles = match (arena, stored.dtype) {
             _ if !outputs.is_multiple_of(ROWS) => None,
-            (Some(arena), GgmlDType::Q4K) => tiles::pack_q4(arena, &weight.data()?, inputs)?,
-            (Some(arena), GgmlDType::Q6K) => tiles::pack_q6(arena, &weight.data()?, inputs)?,
+            (Some(arena), GgmlDType::Q4K) => tiles::pack_q4(arena, stored.bytes, inputs)?,
+            (Some(arena), GgmlDType::Q6K) => tiles::pack_q6(arena, stored.bytes, inputs)?,
             _ => None,
         };
         let weight = match tiles {
             Some(tiles) => Weight::Tiled(Arc::new(tiles)),
-            None => Weight::Candle(QMatMul::from_arc(weight)?),
+            None => Weight::Candle(QMatMul::from_qtensor(file.tensor(name)?)?),
         };
         Ok(Self { weight, bias, inputs, outputs })
+    }
+
+    /// Its weight, if it is rearranged.
+    pub(super) fn tiles(&self) -> Option<&Tiles> {
+        match &self.weight {
+            Weight::Tiled(tiles) => Some(tiles),
+            Weight::Candle(_) => None,
+        }
     }
 
     /// Outputs per row.
@@ -71,7 +83,7 @@ impl Linear {
         let tiled: Vec<_> = layers
             .iter()
             .filter_map(|layer| match &layer.weight {
-                Weight::Tiled(tiles) => Some((tiles.clone(), layer.outputs)),
+                Weight::Tiled(tiles) => Some((Arc::clone(tiles), layer.outputs)),
                 Weight::Candle(_) => None,
             })
             .collect();

@@ -4,7 +4,6 @@
 //! costs its own tokens alone. The output is released clause by clause, each clause after it has
 //! passed the [`guard`], because what is released may be spoken at once and cannot be taken back.
 
-mod arena;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -25,16 +24,15 @@ mod vocabulary;
 mod workers;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufReader, Read, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::Language;
 use crate::batch::{BatchConfig, BatchError, BatchStats, Batcher};
+use crate::kept::{Kept, Origin};
+use crate::{Language, mapped};
 
 use super::{TranslateError, TranslateRequest, Translation, Translator};
 
@@ -127,6 +125,16 @@ pub struct LanguageModel {
     vocabulary: Vocabulary,
     prefixes: Mutex<HashMap<Direction, PrefixSlot>>,
     batcher: Batcher<Reading>,
+    kept: Option<KeptPrefixes>,
+}
+
+/// Prefixes of directions that were warmed up, on disk.
+struct KeptPrefixes {
+    kept: Kept,
+    /// The program and the model's file.
+    origin: Origin,
+    /// Name of the model's file.
+    model: String,
 }
 
 impl LanguageModel {
@@ -137,28 +145,35 @@ impl LanguageModel {
     pub fn load(config: &LanguageModelConfig) -> Result<Self, LoadError> {
         let path = &config.path;
         let file =
-            File::open(path).map_err(|source| LoadError::Open { path: path.clone(), source })?;
-        Self::read(BufReader::new(file), config)
+            mapped::map(path).map_err(|source| LoadError::Open { path: path.clone(), source })?;
+        Self::read(&file, config)
             .map_err(|source| LoadError::Unusable { path: path.clone(), source })
     }
 
-    /// Reads the model from anything that can be read; the configuration's path is not looked at.
+    /// Reads the model from a file's bytes; the configuration's path is not looked at.
     ///
     /// # Errors
     /// What makes the file unusable.
     #[doc(hidden)]
-    pub fn read<R: Read + Seek>(
-        mut reader: R,
-        config: &LanguageModelConfig,
-    ) -> candle_core::Result<Self> {
-        let content = gguf::read_content(&mut reader)?;
-        let vocabulary = Vocabulary::from_gguf(&content)?;
-        let decoder = Decoder::read(&content, &mut reader, config.max_context, config.threads)?;
+    pub fn read(bytes: &[u8], config: &LanguageModelConfig) -> candle_core::Result<Self> {
+        let file = gguf::GgufFile::read(bytes)?;
+        let vocabulary = Vocabulary::from_gguf(file.content())?;
+        let decoder = Decoder::read(&file, config.max_context, config.threads)?;
         let decoder = Arc::new(decoder);
         let (weights, slots) = (Arc::clone(&decoder), config.slots);
         let make = move || Slots::new(Arc::clone(&weights), slots);
         let batcher = Batcher::start("translate-batch", make, &BatchConfig::default())?;
-        Ok(Self { decoder, vocabulary, prefixes: Mutex::new(HashMap::new()), batcher })
+        let prefixes = Mutex::new(HashMap::new());
+        Ok(Self { decoder, vocabulary, prefixes, batcher, kept: None })
+    }
+
+    /// Keeps what [`warm_up`](Self::warm_up) reads of the model's file `path`, for the next start.
+    #[must_use]
+    pub fn keeping(mut self, path: &Path, kept: Kept) -> Self {
+        let model = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let origin = Origin::of_model(path).ok();
+        self.kept = origin.map(|origin| KeptPrefixes { kept, origin, model });
+        self
     }
 
     /// Reads the instruction and the examples of a direction, and runs every kernel once. Without it
@@ -167,6 +182,9 @@ impl LanguageModel {
     /// # Errors
     /// The model fails to compute.
     pub fn warm_up(&self, from: Language, to: Language) -> Result<(), TranslateError> {
+        if let Some(kept) = &self.kept {
+            self.recall(kept, from, to).map_err(Stop::into_error)?;
+        }
         match self.translate(&TranslateRequest::new("1.", from, to), &mut |_| {}) {
             Ok(_) | Err(TranslateError::Rejected { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -213,12 +231,35 @@ impl LanguageModel {
         }
     }
 
+    /// Takes a direction's prefix from disk, or leaves it there for the next time.
+    fn recall(&self, kept: &KeptPrefixes, from: Language, to: Language) -> Result<(), Stop> {
+        let tokens = self.vocabulary.prefix(from, to)?;
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        let (name, origin) =
+            (format!("{}-{from}-{to}", kept.model), kept.origin.clone().with(&bytes));
+        let DecoderConfig { layers, kv_heads, head_dim, .. } = *self.decoder.config();
+        let segment = kept.kept.read(&name, &origin).and_then(|numbers| {
+            KvSegment::from_numbers(layers, kv_heads * head_dim, tokens.len(), &numbers)
+        });
+        if let Some(segment) = segment {
+            *self.slot_of(from, to).lock() = Some(Arc::new(segment));
+        } else {
+            let prefix = self.shared_prefix(&TranslateRequest::new("", from, to))?;
+            kept.kept.write(&name, &origin, &prefix.to_numbers());
+        }
+        Ok(())
+    }
+
+    fn slot_of(&self, from: Language, to: Language) -> PrefixSlot {
+        Arc::clone(self.prefixes.lock().entry((from, to)).or_default())
+    }
+
     fn shared_prefix(&self, request: &TranslateRequest) -> Result<SharedPrefix, Stop> {
         let (from, to) = (request.from, request.to);
-        let slot = self.prefixes.lock().entry((from, to)).or_default().clone();
+        let slot = self.slot_of(from, to);
         let mut prefix = slot.lock();
         if let Some(prefix) = &*prefix {
-            return Ok(prefix.clone());
+            return Ok(Arc::clone(prefix));
         }
         let tokens = self.vocabulary.prefix(from, to)?;
         let context = self.decoder.config().max_context;
@@ -273,6 +314,18 @@ enum Stop {
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl Stop {
+    /// The failure of a request of which nothing was released.
+    fn into_error(self) -> TranslateError {
+        let translator = NAME.to_owned();
+        match self {
+            Self::Cancelled => TranslateError::Cancelled,
+            Self::Rejected(reason) => TranslateError::Rejected { translator, reason },
+            Self::Failed(source) => TranslateError::Failed { translator, source },
+        }
+    }
+}
+
 impl From<candle_core::Error> for Stop {
     fn from(error: candle_core::Error) -> Self {
         Self::Failed(Box::new(error))
@@ -308,24 +361,17 @@ impl Translator for LanguageModel {
         request: &TranslateRequest,
         on_text: &mut dyn FnMut(&str),
     ) -> Result<Translation, TranslateError> {
-        let translator = || NAME.to_owned();
         let guard = Guard::new(&request.text, request.from, request.to);
         let mut releaser = Releaser::new(guard, on_text);
         let outcome = self.generate(request, &mut releaser);
         let released = releaser.released().trim().to_owned();
         match outcome {
             Ok(()) => {}
-            Err(Stop::Cancelled) => return Err(TranslateError::Cancelled),
-            Err(Stop::Failed(source)) => {
-                return Err(TranslateError::Failed { translator: translator(), source });
-            }
-            Err(Stop::Rejected(reason)) if released.is_empty() => {
-                return Err(TranslateError::Rejected { translator: translator(), reason });
-            }
-            Err(Stop::Rejected(reason)) => {
+            Err(Stop::Rejected(reason)) if !released.is_empty() => {
                 tracing::warn!(translator = NAME, reason, "translation cut short by a guard");
             }
+            Err(stop) => return Err(stop.into_error()),
         }
-        Ok(Translation { text: released, translator: translator() })
+        Ok(Translation { text: released, translator: NAME.to_owned() })
     }
 }

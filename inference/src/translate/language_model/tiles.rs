@@ -10,12 +10,15 @@ use std::io;
 
 use half::f16;
 
-use super::arena::{Arena, Slab};
+use crate::arena::{Arena, Slab};
 
 /// Output rows per tile.
 pub(super) const ROWS: usize = 16;
 /// Values per superblock.
 pub(super) const BLOCK: usize = 256;
+
+/// Of eight bytes.
+const LOW_NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
 const Q4_BYTES: usize = 144;
 const Q6_BYTES: usize = 210;
@@ -80,6 +83,57 @@ pub(super) struct RunQ6 {
 pub(super) enum Tiles {
     Q4(Slab<TileQ4>),
     Q6(Slab<TileQ6>),
+}
+
+impl Tiles {
+    /// Appends the values of one output row of `inputs` values, to the last bit as candle restores
+    /// them from the file's blocks.
+    pub(super) fn append_row(&self, row: usize, inputs: usize, values: &mut Vec<f32>) {
+        let (strip, row) = (row / ROWS, row % ROWS);
+        let tiles = strip * (inputs / BLOCK)..(strip + 1) * (inputs / BLOCK);
+        match self {
+            Self::Q4(slab) => slab[tiles].iter().for_each(|tile| tile.append_row(row, values)),
+            Self::Q6(slab) => slab[tiles].iter().for_each(|tile| tile.append_row(row, values)),
+        }
+    }
+}
+
+impl TileQ4 {
+    fn append_row(&self, row: usize, values: &mut Vec<f32>) {
+        let (d, dmin) = (self.d[row].to_f32(), self.dmin[row].to_f32());
+        for quarter in &self.quarters {
+            for (index, run) in quarter.runs.iter().enumerate() {
+                let scale = d * f32::from(quarter.scales[index][row]);
+                let min = dmin * f32::from(quarter.mins[2 * row + index]);
+                for eight in run {
+                    let bytes = eight.as_chunks::<4>().0[row];
+                    let quants =
+                        bytes.map(|byte| byte & 15).into_iter().chain(bytes.map(|byte| byte >> 4));
+                    values.extend(quants.map(|quant| scale * f32::from(quant) - min));
+                }
+            }
+        }
+    }
+}
+
+impl TileQ6 {
+    fn append_row(&self, row: usize, values: &mut Vec<f32>) {
+        let d = self.d[row].to_f32();
+        for quarter in &self.quarters {
+            for (run, scales) in quarter.runs.iter().zip(&quarter.scales) {
+                let scale = d * f32::from(scales[row].cast_signed());
+                let high = run.high.as_chunks::<4>().0[row];
+                for part in 0..4 {
+                    let low = run.low[part / 2].as_chunks::<4>().0[row];
+                    for (low, high) in low.into_iter().zip(high) {
+                        let low = low >> (part % 2 * 4) & 15;
+                        let high = high >> (2 * part) & 3;
+                        values.push(scale * f32::from((low | high << 4).cast_signed() - 32));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Rearranges `Q4_K` rows of `inputs` values each. `None` when the shape has no whole tiles.
@@ -151,10 +205,9 @@ fn q4_tile(rows: [&[u8]; ROWS]) -> TileQ4 {
             let (first, second) = quarter.runs.split_at_mut(1);
             let runs = first[0].iter_mut().zip(&mut second[0]);
             for ((first, second), eight) in runs.zip(bytes.as_chunks::<8>().0) {
-                const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
                 let eight = u64::from_le_bytes(*eight);
-                first.as_chunks_mut::<4>().0[row] = paired(eight & LOW);
-                second.as_chunks_mut::<4>().0[row] = paired(eight >> 4 & LOW);
+                first.as_chunks_mut::<4>().0[row] = paired(eight & LOW_NIBBLES);
+                second.as_chunks_mut::<4>().0[row] = paired(eight >> 4 & LOW_NIBBLES);
             }
         }
     }
@@ -172,29 +225,21 @@ fn q6_tile(rows: [&[u8]; ROWS]) -> TileQ6 {
     let mut tile = TileQ6 { quarters: [empty; 4], d: rows.map(|block| half_at(block, 208)) };
     for (row, block) in rows.into_iter().enumerate() {
         // Halves of 128 values: 64 bytes of low nibbles and 32 bytes of upper bit pairs each.
-        let low = |index: usize| {
-            let (half, within) = (index / 128, index % 128);
-            let byte = block[half * 64 + within % 64];
-            if within < 64 { byte & 15 } else { byte >> 4 }
-        };
-        let high = |index: usize| {
-            let (half, within) = (index / 128, index % 128);
-            (block[128 + half * 32 + within % 32] >> (within / 32 * 2)) & 3
-        };
+        let (low, high) = block[..192].split_at(128);
         for run in 0..16 {
+            let (half, within) = (run / 8, run % 8);
             let quarter = &mut tile.quarters[run / 4];
             quarter.scales[run % 4][row] = block[192 + run];
-            let RunQ6 { low: low_bytes, high: high_bytes } = &mut quarter.runs[run % 4];
-            for (group, bytes) in low_bytes.iter_mut().enumerate() {
-                let value = |index: usize| low(16 * run + 8 * group + index);
-                let nibbles = u64::from_le_bytes(std::array::from_fn(value));
-                bytes.as_chunks_mut::<4>().0[row] = paired(nibbles);
+            let packed = &mut quarter.runs[run % 4];
+            let nibbles = low[64 * half + within % 4 * 16..][..16].as_chunks::<8>().0;
+            for (bytes, eight) in packed.low.iter_mut().zip(nibbles) {
+                let eight = u64::from_le_bytes(*eight) >> (within / 4 * 4);
+                bytes.as_chunks_mut::<4>().0[row] = paired(eight & LOW_NIBBLES);
             }
-            for lane in 0..4 {
-                high_bytes[row * 4 + lane] = (0..4)
-                    .map(|part| high(run * 16 + part * 4 + lane) << (2 * part))
-                    .fold(0, |byte, bits| byte | bits);
-            }
+            let pairs = high[32 * half + within % 2 * 16..][..16].as_chunks::<4>().0;
+            let pair = |four: &[u8; 4]| u32::from_le_bytes(*four) >> (within / 2 * 2) & 0x0303_0303;
+            let high = pairs.iter().zip([0, 2, 4, 6]).map(|(four, at)| pair(four) << at);
+            packed.high.as_chunks_mut::<4>().0[row] = high.sum::<u32>().to_le_bytes();
         }
     }
     tile

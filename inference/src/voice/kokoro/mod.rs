@@ -43,7 +43,8 @@ use self::windows::Seam;
 use super::espeak::EspeakError;
 use super::espeak::phonemizer::Phonemizer;
 use super::{SpeakRequest, Voice, VoiceError, VoiceInfo, clamped_speed, clauses, text};
-use crate::{CancelToken, Language};
+use crate::kept::{Kept, Origin};
+use crate::{CancelToken, Language, mapped};
 
 pub use g2p::VocabularyError;
 pub use graph::GraphError;
@@ -120,6 +121,8 @@ pub struct Kokoro {
     pool: Arc<ThreadPool>,
     /// By voice; at most as many as there are voices.
     statistics: Mutex<HashMap<String, Statistics>>,
+    /// Where they are kept, and the program and the model that they come from.
+    kept: Option<(Kept, Origin)>,
 }
 
 /// Takes a model file apart and prepares the half that is ours: a door for the fuzz targets.
@@ -170,7 +173,8 @@ impl Kokoro {
             .map_err(|source| KokoroError::Vocabulary { path, source })?;
 
         let path = dir.join(MODEL_FILE);
-        let file = read(&path)?;
+        let file =
+            mapped::map(&path).map_err(|source| KokoroError::Io { path: path.clone(), source })?;
         let split = pool
             .run(|| graph::split(&file))
             .map_err(|source| KokoroError::Graph { path, source })?;
@@ -201,7 +205,15 @@ impl Kokoro {
             phonemizer: Phonemizer::new(),
             pool,
             statistics: Mutex::default(),
+            kept: None,
         })
+    }
+
+    /// Keeps what it learns of each voice for the next start. `dir` is what it was loaded from.
+    #[must_use]
+    pub fn keeping(mut self, dir: &Path, kept: Kept) -> Self {
+        self.kept = Origin::of_model(&dir.join(MODEL_FILE)).ok().map(|origin| (kept, origin));
+        self
     }
 
     /// The tokens of `text`, as one utterance, without the silent ones at the ends.
@@ -287,14 +299,34 @@ impl Kokoro {
         let language = language.unwrap_or(Language::EN);
         let tokens = self.tokens(language, dialect(language)?.sample)?;
         let style = self.style_for(&tokens, voice)?;
-        let mut statistics = Statistics::default();
-        self.pool
-            .run(|| {
-                let input = self.front(&tokens, style, 1.0)?;
-                self.vocode(&input, 0..input.frames(), 0, &mut statistics)
-            })
-            .map_err(failed)?;
+        let kept = self.kept.as_ref().map(|(kept, origin)| {
+            let tokens = tokens.iter().flat_map(|token| token.to_le_bytes());
+            let style = style.iter().flat_map(|number| number.to_le_bytes());
+            (kept, origin.clone().with(&tokens.chain(style).collect::<Vec<_>>()))
+        });
+        let name = format!("{ENGINE}-{voice}");
+        let known = kept.as_ref().and_then(|(kept, origin)| kept.read(&name, origin));
+        let statistics = match known.and_then(|numbers| Statistics::from_numbers(&numbers)) {
+            Some(statistics) => statistics,
+            None => {
+                let statistics = self.learn(&tokens, style).map_err(failed)?;
+                if let Some((kept, origin)) = &kept {
+                    kept.write(&name, origin, &statistics.to_numbers());
+                }
+                statistics
+            }
+        };
         self.statistics.lock().insert(voice.to_owned(), statistics.clone());
+        Ok(statistics)
+    }
+
+    /// Speaks a text for what can be learnt from it.
+    fn learn(&self, tokens: &[i32], style: Vec<f32>) -> Result<Statistics, KokoroError> {
+        let mut statistics = Statistics::default();
+        self.pool.run(|| {
+            let input = self.front(tokens, style, 1.0)?;
+            self.vocode(&input, 0..input.frames(), 0, &mut statistics)
+        })?;
         Ok(statistics)
     }
 

@@ -439,6 +439,27 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
+    /// As one list: of each layer the count of channels, then mean and variance of each.
+    pub(super) fn to_numbers(&self) -> Vec<f32> {
+        let of_layer = |layer: &Moments| {
+            let pairs = layer.iter().flat_map(|&(mean, variance)| [mean, variance]);
+            std::iter::once(layer.len() as f32).chain(pairs).collect::<Vec<_>>()
+        };
+        self.layers.iter().flat_map(of_layer).collect()
+    }
+
+    /// Those of such a list; `None` if it is none.
+    pub(super) fn from_numbers(mut numbers: &[f32]) -> Option<Self> {
+        let mut layers = Vec::new();
+        while let Some((&channels, rest)) = numbers.split_first() {
+            let (layer, rest) = rest.split_at_checked(2 * channels as usize)?;
+            let pairs = layer.as_chunks().0;
+            layers.push(pairs.iter().map(|&[mean, variance]| (mean, variance)).collect());
+            numbers = rest;
+        }
+        Some(Self { layers, next: 0 })
+    }
+
     fn next(&mut self) -> &mut Moments {
         if self.next == self.layers.len() {
             self.layers.push(Vec::new());
@@ -575,6 +596,16 @@ mod tests {
             // one frame of context less it is 2e-6.
             assert!(share < 1.5e-6, "{window:?}: {share}");
         }
+    }
+
+    #[test]
+    fn statistics_become_a_list_of_numbers_and_back() {
+        let layers = vec![vec![(0.5, 2.0), (-1.0, 0.25)], vec![], vec![(3.0, 4.0)]];
+        let numbers = Statistics { layers: layers.clone(), next: 2 }.to_numbers();
+        assert_eq!(numbers, [2.0, 0.5, 2.0, -1.0, 0.25, 0.0, 1.0, 3.0, 4.0]);
+        let back = Statistics::from_numbers(&numbers).expect("a list of layers");
+        assert_eq!((back.layers, back.next), (layers, 0));
+        assert!(Statistics::from_numbers(&numbers[..8]).is_none());
     }
 
     #[test]

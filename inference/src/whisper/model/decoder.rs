@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{FeedForward, Loader, Norm};
+use crate::arena::Arena;
 use crate::whisper::config::Dimensions;
 use crate::whisper::linear::Linear;
 use crate::whisper::ops::{self, Attend};
@@ -96,7 +97,7 @@ impl Decoder {
         precision: Precision,
     ) -> std::result::Result<Self, WhisperError> {
         let Dimensions { width, decoder_heads: heads, vocabulary, .. } = *dimensions;
-        let mut loader = Loader { weights, dimensions, precision };
+        let mut loader = Loader { weights, dimensions, precision, arena: Arena::default() };
         let mut layers = Vec::with_capacity(dimensions.decoder_layers);
         for index in 0..dimensions.decoder_layers {
             let layer = format!("decoder/layer_{index}");
@@ -130,7 +131,7 @@ impl Decoder {
                 .to_dtype(DType::F16)?,
         };
         let positions = loader.positions("decoder", dimensions.text_positions)?;
-        let head = Linear::new(table, vec![0.0; vocabulary], width, precision)?;
+        let head = Linear::new(table, vec![0.0; vocabulary], width, precision, &mut loader.arena)?;
         Ok(Self {
             embeddings,
             positions: Tensor::from_vec(
@@ -142,20 +143,6 @@ impl Decoder {
             layers,
             head,
         })
-    }
-
-    /// All matrices, in the order of their use: those of the audio, then those of each token.
-    pub fn linears(&mut self) -> Vec<&mut Linear> {
-        let (mut audio, mut token) = (Vec::new(), Vec::new());
-        for layer in &mut self.layers {
-            let FeedForward { rise, fall, .. } = &mut layer.feed_forward;
-            audio.push(&mut layer.cross_kv);
-            token.extend([&mut layer.qkv, &mut layer.out]);
-            token.extend([&mut layer.cross_query, &mut layer.cross_out, rise, fall]);
-        }
-        audio.extend(token);
-        audio.push(&mut self.head);
-        audio
     }
 
     /// Keys and values of the encoder's output (positions, width), for all requests over it.

@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 
 use super::{FeedForward, Loader, Norm};
 use crate::CancelToken;
+use crate::arena::Arena;
 use crate::whisper::attention::{self, attend};
 use crate::whisper::config::Dimensions;
 use crate::whisper::linear::{Inputs, Linear};
@@ -61,7 +62,7 @@ impl Encoder {
         dimensions: &Dimensions,
         precision: Precision,
     ) -> std::result::Result<Self, WhisperError> {
-        let mut loader = Loader { weights, dimensions, precision };
+        let mut loader = Loader { weights, dimensions, precision, arena: Arena::default() };
         let Dimensions { width, encoder_heads: heads, .. } = *dimensions;
         let mut layers = Vec::with_capacity(dimensions.encoder_layers);
         for index in 0..dimensions.encoder_layers {
@@ -83,16 +84,6 @@ impl Encoder {
             layers,
             rooms: Mutex::default(),
         })
-    }
-
-    /// All matrices, in the order of their use.
-    pub fn linears(&mut self) -> Vec<&mut Linear> {
-        let mut linears = vec![&mut self.conv1.linear, &mut self.conv2.linear];
-        for layer in &mut self.layers {
-            let FeedForward { rise, fall, .. } = &mut layer.feed_forward;
-            linears.extend([&mut layer.qkv, &mut layer.out, rise, fall]);
-        }
-        linears
     }
 
     /// Encodes `mel`, 2 × `positions` frames of one value per mel band, to (positions, width).
@@ -172,7 +163,7 @@ impl Convolution {
                 }
             }
         }
-        let linear = Linear::new(weight, bias, row, loader.precision)?;
+        let linear = Linear::new(weight, bias, row, loader.precision, &mut loader.arena)?;
         Ok(Self { linear, channels, stride })
     }
 

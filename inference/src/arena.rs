@@ -1,5 +1,7 @@
 //! Memory for weights, which the system may back with huge pages: every token sweeps over all
-//! weights, and with small pages a good part of that time goes into finding them.
+//! weights, and with pages of 4 KiB up to half of that time goes into finding them. Linux gives
+//! pages of 2 MiB where a program asks for them (`Documentation/admin-guide/mm/transhuge.rst` of
+//! the kernel).
 //!
 //! `unsafe` is allowed here because a mapping is raw memory: a [`Slab`] refers only to items that
 //! were written, lies in no other slab, and keeps its mapping alive.
@@ -21,7 +23,7 @@ const CHUNK: usize = 64 << 20;
 
 /// Hands out memory, one slab behind the other, so that small ones share a huge page.
 #[derive(Debug, Default)]
-pub(super) struct Arena {
+pub(crate) struct Arena {
     mapping: Option<Arc<Mapping>>,
     used: usize,
 }
@@ -31,7 +33,7 @@ impl Arena {
     ///
     /// # Errors
     /// The system has no address space left.
-    pub(super) fn store<T: Copy>(
+    pub(crate) fn store<T: Copy>(
         &mut self,
         items: impl ExactSizeIterator<Item = T>,
     ) -> io::Result<Slab<T>> {
@@ -113,7 +115,7 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 /// Items in an [`Arena`]'s memory.
-pub(super) struct Slab<T> {
+pub(crate) struct Slab<T> {
     start: NonNull<T>,
     count: usize,
     _mapping: Arc<Mapping>,
