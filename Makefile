@@ -144,8 +144,8 @@ segmentation: models ## How well sentences are told apart: five languages, in qu
 	"$(CARGO_TARGET_DIR)/release/examples/segmentation"
 
 .PHONY: bench
-bench: models ## Criterion benchmarks of the hot paths and the models
-	cargo bench --locked -p benches $(ARGS)
+bench: models ## Criterion benchmarks of the hot paths and the models, beside candle-transformers
+	RAYON_NUM_THREADS=1 cargo bench --locked -p benches --features stock $(ARGS)
 
 ## Clean up
 

@@ -1,6 +1,9 @@
 //! What the models cost, one thread each unless it says otherwise: the recogniser by window, the
 //! decoders by batch, the translators and the voice.
 
+#[cfg(feature = "stock")]
+mod stock;
+
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -155,4 +158,9 @@ fn voice(criterion: &mut Criterion) {
 }
 
 criterion_group!(models, recogniser, language_model, apertium, voice);
+#[cfg(feature = "stock")]
+criterion_group!(baseline, stock::recogniser);
+#[cfg(feature = "stock")]
+criterion_main!(models, baseline);
+#[cfg(not(feature = "stock"))]
 criterion_main!(models);
