@@ -18,6 +18,7 @@ impl House for EmptyHouse {
             empty_timeout_s: 300,
             departure_timeout_s: 20,
             keep_transcript: false,
+            tier: "full".to_owned(),
             record: request.record,
             relay: request.relay,
             created_at_ms: 1,

@@ -118,6 +118,8 @@ pub struct Room {
     /// Channels that take relay from another; see [`CreateRoom::relay`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub relay: BTreeMap<String, String>,
+    /// What the whole server leaves out under load; the event `server.tier` tells when it changes.
+    pub tier: String,
     /// Creation time, milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// Who is in it.

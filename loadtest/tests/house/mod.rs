@@ -138,6 +138,7 @@ impl House for ToneHouse {
             empty_timeout_s: 0,
             departure_timeout_s: 0,
             keep_transcript: false,
+            tier: "full".to_owned(),
             record: request.record,
             relay: request.relay,
             created_at_ms: 0,

@@ -149,6 +149,7 @@ mod tests {
             empty_timeout_s: 0,
             departure_timeout_s: 0,
             keep_transcript,
+            tier: "full".to_owned(),
             record: Vec::new(),
             relay: std::collections::BTreeMap::new(),
             created_at_ms: 1_000,

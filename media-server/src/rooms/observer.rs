@@ -120,7 +120,9 @@ impl Observer for EngineObserver {
     }
 
     fn tier(&self, tier: Tier) {
-        for room in self.0.state.lock().rooms.values_mut() {
+        let mut state = self.0.state.lock();
+        state.tier = tier;
+        for room in state.rooms.values_mut() {
             room.events.emit(EventKind::ServerTier { tier: tier.label().to_owned() });
         }
     }

@@ -13,6 +13,7 @@ use super::membership::Member;
 use super::orders::{Order, Picture};
 use super::state::RoomSpec;
 use super::story::Targets;
+use crate::engine::Tier;
 use crate::media::{ChannelId, PeerId};
 use crate::speaker::Outlet;
 
@@ -90,7 +91,8 @@ impl RoomState {
         }
     }
 
-    pub(super) fn show(&self) -> wire::Room {
+    /// As the API shows it, on a server in this tier.
+    pub(super) fn show(&self, tier: Tier) -> wire::Room {
         wire::Room {
             name: self.name.clone(),
             kind: self.kind,
@@ -102,6 +104,7 @@ impl RoomState {
             keep_transcript: self.keep_transcript,
             record: self.conference.iter().flat_map(Conference::recorded).collect(),
             relay: self.conference.iter().flat_map(Conference::relays).collect(),
+            tier: tier.label().to_owned(),
             created_at_ms: self.created_at_ms,
             participants: self.participants(),
         }

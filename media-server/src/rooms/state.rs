@@ -15,6 +15,7 @@ use super::membership::Member;
 use super::minutes::Minutes;
 use super::orders::Order;
 use super::room::RoomState;
+use crate::engine::Tier;
 use crate::media::{ChannelId, PeerId};
 
 /// All rooms, and which peer is in which.
@@ -26,6 +27,8 @@ pub(super) struct State {
     /// Events of every room.
     all: broadcast::Sender<Event>,
     minutes: Arc<Minutes>,
+    /// What the server leaves out at present.
+    pub(super) tier: Tier,
 }
 
 impl Default for State {
@@ -37,6 +40,7 @@ impl Default for State {
             next_channel: 0,
             all: broadcast::channel(EVENT_QUEUE).0,
             minutes: Arc::default(),
+            tier: Tier::default(),
         }
     }
 }
@@ -71,9 +75,9 @@ pub(super) struct Ended {
 }
 
 impl State {
-    /// No rooms yet, whose minutes are kept there.
-    pub(super) fn new(minutes: Arc<Minutes>) -> Self {
-        Self { minutes, ..Self::default() }
+    /// No rooms yet, whose minutes are kept there, on a server in this tier.
+    pub(super) fn new(minutes: Arc<Minutes>, tier: Tier) -> Self {
+        Self { minutes, tier, ..Self::default() }
     }
 
     pub(super) fn create_room(
@@ -94,7 +98,7 @@ impl State {
         let name = spec.name.clone();
         let events = Events::new(name.clone(), self.all.clone());
         let mut room = RoomState::new(self.next_key, spec, conference, events, now);
-        let shown = room.show();
+        let shown = room.show(self.tier);
         let (kind, languages) = (shown.kind, shown.languages.clone());
         self.minutes.started(&shown);
         room.events.emit(EventKind::RoomStarted { kind, languages });

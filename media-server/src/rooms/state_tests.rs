@@ -117,7 +117,7 @@ fn one_person_with_two_sessions_comes_once_and_leaves_once() {
     let mut world = World::conference(&["en", "fr"]);
     let speaks = world.join(&speaker("anna", "en"));
     let hears = world.join(&listener("anna", "fr"));
-    let shown = world.room().show().participants;
+    let shown = world.room().show(Tier::Full).participants;
     assert_eq!(shown.len(), 1);
     assert_eq!((shown[0].language.as_str(), shown[0].channel.as_deref()), ("en", Some("fr")));
     world.leave(speaks);

@@ -180,6 +180,7 @@ impl House for FakeHouse {
             empty_timeout_s: 300,
             departure_timeout_s: 20,
             keep_transcript: self.keeps_transcripts.load(Ordering::Relaxed),
+            tier: "full".to_owned(),
             record: request.record,
             relay: request.relay,
             created_at_ms: 1,
