@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use inference::vad::Vad;
 use ringbuf::traits::{Consumer, Observer};
 
-use crate::engine::UtteranceId;
+use crate::engine::{ModelsInUse, UtteranceId};
 use crate::media::PeerId;
 use crate::media::frames::{HeardFrame, HeardReader};
 use crate::segmenter::{Ear, Event, InvalidSegmenterConfig, Segment, SegmenterConfig};
@@ -103,16 +102,16 @@ impl Listener {
     /// # Errors
     /// See [`ListenError`].
     pub fn start(
-        vad: Vad,
+        models: Arc<ModelsInUse>,
         config: SegmenterConfig,
         sink: Arc<dyn SpeechSink>,
     ) -> Result<Self, ListenError> {
         // Checked once here, so that attaching a peer cannot fail on it.
-        Ear::new(&vad, config.clone())?;
+        Ear::new(&models.get().vad, config.clone())?;
         let (messages, inbox) = bounded(QUEUE);
         std::thread::Builder::new()
             .name("listener".to_owned())
-            .spawn(move || run(&inbox, &vad, &config, sink.as_ref()))?;
+            .spawn(move || run(&inbox, &models, &config, sink.as_ref()))?;
         Ok(Self { messages })
     }
 
@@ -133,16 +132,23 @@ impl Listener {
     }
 }
 
-fn run(inbox: &Receiver<Message>, vad: &Vad, config: &SegmenterConfig, sink: &dyn SpeechSink) {
+fn run(
+    inbox: &Receiver<Message>,
+    models: &ModelsInUse,
+    config: &SegmenterConfig,
+    sink: &dyn SpeechSink,
+) {
     let mut peers: BTreeMap<PeerId, Peer> = BTreeMap::new();
     loop {
         match inbox.recv_timeout(POLL) {
-            Ok(Message::Attach { peer, reader }) => match Ear::new(vad, config.clone()) {
-                Ok(ear) => {
-                    peers.insert(peer, Peer::new(peer, reader, ear));
+            Ok(Message::Attach { peer, reader }) => {
+                match Ear::new(&models.get().vad, config.clone()) {
+                    Ok(ear) => {
+                        peers.insert(peer, Peer::new(peer, reader, ear));
+                    }
+                    Err(error) => tracing::error!(%error, ?peer, "a peer cannot be heard"),
                 }
-                Err(error) => tracing::error!(%error, ?peer, "a peer cannot be heard"),
-            },
+            }
             Ok(Message::Detach { peer }) => {
                 let utterance = peers.remove(&peer).and_then(|peer| peer.utterance);
                 if let Some(utterance) = utterance {

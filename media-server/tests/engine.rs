@@ -19,8 +19,8 @@ use inference::voice::{SpeakRequest, Voice, VoiceError, VoiceInfo, VoiceSet};
 use inference::whisper::{Recogniser, TranscribeOptions, Transcript, WhisperError};
 use inference::{CancelToken, Language};
 use media_server::engine::{
-    DropReason, Engine, EngineConfig, Job, Models, Observer, OverloadConfig, Target, Tier,
-    UtteranceId,
+    DropReason, Engine, EngineConfig, Job, Models, ModelsInUse, Observer, OverloadConfig, Target,
+    Tier, UtteranceId,
 };
 use media_server::media::MediaConfig;
 use media_server::rooms::{HouseConfig, Rooms, RoomsConfig};
@@ -180,7 +180,7 @@ impl Observer for Notes {
     }
 }
 
-fn models(ears: Ears, mouths: Vec<Mouth>) -> Arc<Models> {
+fn models(ears: Ears, mouths: Vec<Mouth>) -> Models {
     let better: Arc<dyn Translator> = Arc::new(Interpreter(language_model::NAME));
     let cheaper: Arc<dyn Translator> = Arc::new(Interpreter(apertium::NAME));
     let order = LadderConfig {
@@ -188,17 +188,19 @@ fn models(ears: Ears, mouths: Vec<Mouth>) -> Arc<Models> {
         pairs: BTreeMap::new(),
     };
     let voices = mouths.into_iter().map(|mouth| Arc::new(mouth) as Arc<dyn Voice>).collect();
-    Arc::new(Models {
+    Models {
+        recogniser_name: "ears".to_owned(),
         vad: spoken::vad(),
         recogniser: Arc::new(ears),
         translator: Ladder::new(&order, &[better, cheaper]).unwrap(),
         voices: VoiceSet::new(voices),
-    })
+    }
 }
 
 fn start(ears: Ears, mouths: Vec<Mouth>, config: &EngineConfig) -> (Engine, Arc<Notes>) {
     let notes = Arc::new(Notes::default());
-    let engine = Engine::start(models(ears, mouths), config, Arc::clone(&notes) as _).unwrap();
+    let models = Arc::new(ModelsInUse::new(models(ears, mouths)));
+    let engine = Engine::start(models, config, Arc::clone(&notes) as _).unwrap();
     (engine, notes)
 }
 
@@ -319,6 +321,34 @@ fn under_load_things_are_left_out_tier_by_tier_and_taken_up_again() {
 }
 
 #[test]
+fn other_models_take_over_with_the_next_request_and_what_has_begun_ends_with_its_own() {
+    let slow = Ears { takes: Duration::from_millis(400), ..Ears::default() };
+    let in_use = Arc::new(ModelsInUse::new(models(slow, quick())));
+    let notes = Arc::new(Notes::default());
+    let config = EngineConfig::default();
+    let engine = Engine::start(Arc::clone(&in_use), &config, Arc::clone(&notes) as _).unwrap();
+    engine.submit(job(1, NOW)).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+
+    let other: Arc<dyn Translator> = Arc::new(Interpreter("other"));
+    let order = LadderConfig { order: vec!["other".to_owned()], pairs: BTreeMap::new() };
+    let before = in_use.replace(Models {
+        translator: Ladder::new(&order, &[other]).unwrap(),
+        ..models(Ears::default(), quick())
+    });
+    assert_eq!(Arc::strong_count(&before), 2, "the first sentence is being recognised by them");
+    engine.submit(job(2, NOW)).unwrap();
+    notes.await_that(|told| *told == Told::Spoken(1));
+    let told = notes.told();
+    let place = |wanted: &Told| told.iter().position(|told| told == wanted).unwrap();
+    assert!(place(&Told::Spoken(2)) < place(&Told::Transcribed(1)), "{told:?}");
+    for id in [1, 2] {
+        assert!(told.contains(&Told::Translated(id, "other".to_owned())), "{told:?}");
+    }
+    assert_eq!(Arc::strong_count(&before), 1, "nobody holds them any more");
+}
+
+#[test]
 fn what_is_queued_is_finished_when_the_engine_ends() {
     let ears = Ears { takes: Duration::from_millis(30), ..Ears::default() };
     let (engine, notes) = start(ears, quick(), &EngineConfig::default());
@@ -351,7 +381,8 @@ async fn without_headroom_who_would_speak_is_told_to_come_back_and_who_listens_i
         },
         transcripts: None,
     };
-    let rooms = Rooms::open(&models(Ears::default(), quick()), &config).unwrap();
+    let models = Arc::new(ModelsInUse::new(models(Ears::default(), quick())));
+    let rooms = Rooms::open(&models, &config).unwrap();
     let room: CreateRoom =
         serde_json::from_str(r#"{"name":"hall","kind":"conference","languages":["en","es"]}"#)
             .unwrap();

@@ -19,7 +19,7 @@ use inference::translate::{
 use inference::vad::Vad;
 use inference::voice::{Espeak, Voice, VoiceSet};
 use inference::whisper::{Precision, Whisper};
-use media_server::engine::Models;
+use media_server::engine::{Models, ModelsInUse};
 use media_server::segmenter::SegmenterConfig;
 use media_server::studio::{House, StudioConfig};
 use signaling::libretranslate::{FaceKey, LibreTranslateFace, serve};
@@ -71,6 +71,7 @@ impl Face {
         let store = Store::open_default().expect("a place for the models");
         let get = |name| store.require(name).expect("the weights: run `make models`");
         let models = Models {
+            recogniser_name: "whisper-base".to_owned(),
             vad: Vad::load(&get("silero-vad")).unwrap(),
             recogniser: Arc::new(
                 Whisper::load(&get("whisper-base"), &Precision::Int8.into()).unwrap(),
@@ -79,7 +80,8 @@ impl Face {
             voices: VoiceSet::new(vec![Arc::new(Espeak::new().unwrap()) as Arc<dyn Voice>]),
         };
         let (studio, segmenter) = (StudioConfig::default(), SegmenterConfig::default());
-        let house = House::open(Arc::new(models), &studio, &segmenter, "whisper-base").unwrap();
+        let models = Arc::new(ModelsInUse::new(models));
+        let house = House::open(models, &studio, &segmenter).unwrap();
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listener = listener.unwrap();

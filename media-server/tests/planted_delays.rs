@@ -23,7 +23,7 @@ use loadtest::corpus::{Corpus, Sentence};
 use loadtest::report::{Figures, Report};
 use loadtest::run::{Progress, RunOptions, run};
 use loadtest::schedule::{Cast, Load};
-use media_server::engine::{EngineConfig, Models};
+use media_server::engine::{EngineConfig, Models, ModelsInUse};
 use media_server::media::MediaConfig;
 use media_server::resample::resample_all;
 use media_server::rooms::{HouseConfig, Rooms, RoomsConfig};
@@ -79,6 +79,7 @@ impl Planted {
         let translators: [Arc<dyn Translator>; 1] = [planted.clone()];
         let order = LadderConfig { order: vec![PLANTED.to_owned()], pairs: BTreeMap::new() };
         Models {
+            recogniser_name: PLANTED.to_owned(),
             vad: spoken::vad(),
             recogniser: planted.clone(),
             translator: Ladder::new(&order, &translators).unwrap(),
@@ -181,7 +182,8 @@ impl Server {
             },
             transcripts: None,
         };
-        let rooms = Arc::new(Rooms::open(&Arc::new(planted.models()), &config).unwrap());
+        let rooms =
+            Arc::new(Rooms::open(&Arc::new(ModelsInUse::new(planted.models())), &config).unwrap());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let api = ApiConfig::new(API_KEY, None, false).unwrap();

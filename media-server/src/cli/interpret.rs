@@ -18,7 +18,7 @@ use signaling::wire::Trace;
 use super::timeline::Timeline;
 use super::{ConfigArgs, LogFormat, start_logging};
 use crate::audio_file::{self, AudioFile};
-use crate::engine::{DropReason, Engine, Job, Models, Observer, Target, UtteranceId};
+use crate::engine::{DropReason, Engine, Job, Models, ModelsInUse, Observer, Target, UtteranceId};
 use crate::segmenter::{Ear, Event, Segment};
 use crate::trace::Times;
 
@@ -169,8 +169,8 @@ pub(super) fn run(args: &InterpretArgs) -> anyhow::Result<ExitCode> {
     }
     // A file that cannot be read should not cost the time it takes to load the models.
     let file = AudioFile::open(&args.input)?;
-    let models = Arc::new(Models::load(&config.models)?);
-    let ear = Ear::new(&models.vad, config.segmenter.clone())?;
+    let models = Arc::new(ModelsInUse::new(Models::load(&config.models)?));
+    let ear = Ear::new(&models.get().vad, config.segmenter.clone())?;
     let (reports_in, reports) = bounded(REPORT_QUEUE);
     let engine = Engine::start(models, &config.engine, Arc::new(Reporter(reports_in)))?;
 

@@ -4,6 +4,7 @@ mod admin;
 mod interpret;
 mod models;
 mod page;
+mod reload;
 mod self_check;
 mod serve;
 mod timeline;
@@ -45,7 +46,7 @@ enum Command {
 }
 
 /// Options that every command with models shares.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct ConfigArgs {
     /// Configuration file; `dragoman.toml` in the working folder is read when it exists
     #[arg(long, env = "DRAGOMAN_CONFIG", value_name = "FILE")]

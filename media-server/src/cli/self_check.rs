@@ -21,7 +21,7 @@ use signaling::{ApiKey, NamedKey};
 use super::serve::{Bound, runtime};
 use super::{ConfigArgs, LogFormat, start_logging};
 use crate::audio_file;
-use crate::engine::{Models, SPOKEN_RATE_HZ};
+use crate::engine::{Models, ModelsInUse, SPOKEN_RATE_HZ};
 use crate::resample::resample_all;
 use crate::segmenter::{Ear, Event, SegmenterConfig};
 use loadtest::word_error::word_error_rate;
@@ -95,7 +95,7 @@ pub(super) fn run(args: &SelfCheckArgs) -> anyhow::Result<ExitCode> {
     config.media.announce = Vec::new();
     config.media.port = 0;
     config.models.warm_up = vec![format!("{}-{}", args.options.from, args.options.to)];
-    let models = Arc::new(Models::load(&config.models)?);
+    let models = Arc::new(ModelsInUse::new(Models::load(&config.models)?));
     runtime()?.block_on(async {
         let key = NamedKey::new(DEFAULT_NAME, ApiKey::generate_development())?;
         // Nobody's meeting: nothing is kept.
@@ -106,7 +106,7 @@ pub(super) fn run(args: &SelfCheckArgs) -> anyhow::Result<ExitCode> {
             // A sender that is gone ends the server as well as one that sends.
             let _ = stopped.await;
         }));
-        let outcome = hold(&url, &api_key, models, &args.options).await;
+        let outcome = hold(&url, &api_key, models.get(), &args.options).await;
         drop(stop);
         serving.await.context("the HTTP face panicked")??;
         let outcome = outcome?;

@@ -17,9 +17,10 @@ use signaling::transcripts::Store;
 use signaling::webhooks::Webhooks;
 use signaling::{ApiConfig, ApiKey, NamedKey, Serving, Tls};
 
+use super::reload::Loaded;
 use super::{ConfigArgs, LogFormat, self_check, start_logging};
 use crate::config::Config;
-use crate::engine::Models;
+use crate::engine::ModelsInUse;
 use crate::rooms::{HouseConfig, Rooms};
 use crate::studio;
 
@@ -135,7 +136,7 @@ impl Bound {
         config: &Config,
         keys: Vec<NamedKey>,
         development: bool,
-        models: &Arc<Models>,
+        models: &Arc<ModelsInUse>,
         transcripts: Option<Arc<Store>>,
     ) -> anyhow::Result<Self> {
         let bind = config.http.bind;
@@ -148,13 +149,8 @@ impl Bound {
         let house = HouseConfig { transcripts: transcripts.clone(), ..config.house() };
         let house = Arc::new(Rooms::open(models, &house)?);
         let studio = Arc::new(
-            studio::House::open(
-                Arc::clone(models),
-                &config.studio,
-                &config.segmenter,
-                &config.models.recogniser(),
-            )
-            .context("cannot start the studio")?,
+            studio::House::open(Arc::clone(models), &config.studio, &config.segmenter)
+                .context("cannot start the studio")?,
         );
         let libretranslate = LibreTranslate::bind(&config.libretranslate).await?;
         let api_key = keys.first().map(|key| key.api_key().expose().to_owned()).unwrap_or_default();
@@ -272,10 +268,13 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     }
     // Before the models, which take a while: what is wrong here is told at once.
     let transcripts = config.transcripts.open()?;
-    let models = Arc::new(Models::load(&config.models)?);
+    let (loaded, models) = Loaded::load(&config.models)?;
+    let models = Arc::new(ModelsInUse::new(models));
     let limit = Duration::from_secs(config.http.shutdown_grace_s) + END_GRACE;
     runtime()?.block_on(async {
         let bound = Bound::open(&config, keys, args.development, &models, transcripts).await?;
+        let read = args.config.clone();
+        loaded.follow(&bound.house, move || Ok(read.read()?.models))?;
         let ready = Ready::of(&bound, invented);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(bound.serve(async move {
@@ -289,7 +288,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         }));
         if args.self_check {
             let options = self_check::Options::default();
-            match self_check::hold(&ready.http, &ready.api_key, models, &options).await {
+            match self_check::hold(&ready.http, &ready.api_key, models.get(), &options).await {
                 Ok(outcome) => outcome.print(),
                 Err(error) => {
                     let _ = stop.send(());

@@ -9,11 +9,12 @@
 //!
 //! When what was said waits too long to be heard, the engine leaves things out, [tier by tier](Tier),
 //! and takes them up again when there is time. A model that panics costs a request its first attempt
-//! and nobody else anything.
+//! and nobody else anything. [Others](ModelsInUse) may take the models' place at any time.
 //!
 //! The engine knows neither rooms nor networks. Whoever runs it (the server, or the command that
 //! interprets a file) listens through an [`Observer`].
 
+mod in_use;
 mod models;
 mod pressure;
 mod speculation;
@@ -32,7 +33,8 @@ use inference::{CancelToken, Language};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-pub use self::models::{ModelError, Models, ModelsConfig, TranslatorName, VoiceName};
+pub use self::in_use::ModelsInUse;
+pub use self::models::{FileStamp, ModelError, Models, ModelsConfig, TranslatorName, VoiceName};
 use self::pressure::Controller;
 pub use self::pressure::{OverloadConfig, Tier};
 use self::speculation::{Commit, Guess, Speculation};
@@ -257,7 +259,7 @@ impl Engine {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(
-        models: Arc<Models>,
+        models: Arc<ModelsInUse>,
         config: &EngineConfig,
         observer: Arc<dyn Observer>,
     ) -> std::io::Result<Self> {

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use inference::CancelToken;
+use inference::kept::Kept;
 use inference::store::{Store, StoreError};
 use inference::translate::apertium::{self, Apertium, ApertiumConfig};
 use inference::translate::language_model::{self, LanguageModel, LanguageModelConfig, LoadError};
@@ -20,12 +21,18 @@ use inference::voice::{Espeak, Kokoro, SpeakRequest, Voice, VoiceError, VoiceSet
 use inference::whisper::{Recogniser, Whisper, WhisperConfig, WhisperError};
 use serde::{Deserialize, Serialize};
 
+/// In the models' folder.
+const KEPT_FOLDER: &str = ".kept";
+
 /// Which models, in which order, with how many threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelsConfig {
     /// Folder of the models; the user's cache when missing.
     pub folder: Option<PathBuf>,
+    /// Folder for what is computed from the models once and read at the next start; `.kept` in the
+    /// models' folder when missing.
+    pub kept: Option<PathBuf>,
     /// Recogniser: a model of the store, or a folder with a Whisper model of any size.
     pub whisper: String,
     /// Segments that it encodes at a time, each on one thread; 0: one for every two cores.
@@ -80,6 +87,7 @@ impl Default for ModelsConfig {
     fn default() -> Self {
         Self {
             folder: None,
+            kept: None,
             whisper: "whisper-base".to_owned(),
             whisper_encoders: 0,
             whisper_slots: 8,
@@ -98,7 +106,7 @@ impl Default for ModelsConfig {
 
 impl ModelsConfig {
     /// The recogniser's name, without the folder that it may lie in.
-    pub fn recogniser(&self) -> String {
+    fn recogniser(&self) -> String {
         let name = Path::new(&self.whisper).file_name();
         name.map_or_else(|| self.whisper.clone(), |name| name.to_string_lossy().into_owned())
     }
@@ -120,6 +128,38 @@ impl ModelsConfig {
         config
     }
 
+    /// The files that the models would be read from now, in order.
+    ///
+    /// # Errors
+    /// A model is missing, or its folder cannot be read.
+    pub fn files(&self) -> Result<Vec<FileStamp>, ModelError> {
+        let folders = Folders::of(self)?;
+        let all =
+            [Some(folders.vad), Some(folders.whisper), folders.language_model, folders.kokoro];
+        let mut files = Vec::new();
+        for folder in all.into_iter().flatten() {
+            let failed = |source| ModelError::Folder { folder: folder.clone(), source };
+            add_files(&folder, &mut files).map_err(failed)?;
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    fn store(&self) -> Result<Store, StoreError> {
+        match &self.folder {
+            Some(folder) => Ok(Store::open(folder)),
+            None => Store::open_default(),
+        }
+    }
+
+    /// Where that is kept which is computed from the models.
+    fn kept(&self) -> Result<Kept, StoreError> {
+        Ok(Kept::new(match &self.kept {
+            Some(folder) => folder.clone(),
+            None => self.store()?.root().join(KEPT_FOLDER),
+        }))
+    }
+
     /// Whether any pair may be translated by it.
     fn uses(&self, translator: TranslatorName) -> bool {
         self.pairs.values().chain([&self.translators]).any(|order| order.contains(&translator))
@@ -130,8 +170,13 @@ fn names_of(order: &[TranslatorName]) -> Vec<String> {
     order.iter().map(|name| name.as_str().to_owned()).collect()
 }
 
+/// A file that models are read from, its length and when it was changed.
+pub type FileStamp = (PathBuf, u64, SystemTime);
+
 /// The models of one process. Shared by every stage; each call keeps its own state.
 pub struct Models {
+    /// Name of the recogniser, for those who ask.
+    pub recogniser_name: String,
     /// Voice activity detection.
     pub vad: Vad,
     /// Speech recognition.
@@ -202,40 +247,28 @@ impl Models {
 
     fn load_here(config: &ModelsConfig) -> Result<Self, ModelError> {
         let started = Instant::now();
-        let store = match &config.folder {
-            Some(folder) => Store::open(folder),
-            None => Store::open_default()?,
-        };
         // What is missing or damaged is said before anything is loaded.
-        let vad_folder = store.require("silero-vad")?;
-        let whisper_folder = whisper_folder(&store, &config.whisper)?;
-        let language_model_folder = config
-            .uses(TranslatorName::LanguageModel)
-            .then(|| store.require(&config.language_model))
-            .transpose()?;
-        let kokoro_folder = config
-            .voices
-            .contains(&VoiceName::Kokoro)
-            .then(|| store.require("kokoro-82m"))
-            .transpose()?;
-
+        let folders = Folders::of(config)?;
+        let kept = &config.kept()?;
         let directions = config
             .warm_up
             .iter()
             .map(|pair| pair.parse())
             .collect::<Result<Vec<Direction>, LadderError>>()?;
-        let vad = Vad::load(&vad_folder)?;
+        let vad = Vad::load(&folders.vad)?;
         // Side by side: each of them reads a file and rearranges it for a second or two.
         let (recogniser, translator, voices) = std::thread::scope(|scope| {
             let recogniser =
-                scope.spawn(|| load_recogniser(&whisper_folder, &config.whisper_config()));
-            let voices = scope.spawn(|| load_voices(config, kokoro_folder.as_deref(), &directions));
-            let translator = load_translator(config, language_model_folder.as_deref(), &directions);
+                scope.spawn(|| load_recogniser(&folders.whisper, &config.whisper_config()));
+            let voices =
+                scope.spawn(|| load_voices(config, folders.kokoro.as_deref(), kept, &directions));
+            let folder = folders.language_model.as_deref();
+            let translator = load_translator(config, folder, kept, &directions);
             (joined(recogniser), translator, joined(voices))
         });
         let (recogniser, translator, voices) = (recogniser?, translator?, voices?);
         tracing::info!(seconds = started.elapsed().as_secs_f32(), "all models are loaded and warm");
-        Ok(Self { vad, recogniser, translator, voices })
+        Ok(Self { recogniser_name: config.recogniser(), vad, recogniser, translator, voices })
     }
 }
 
@@ -248,6 +281,45 @@ impl TranslatorName {
             Self::LibreTranslate => libretranslate::NAME,
         }
     }
+}
+
+/// Where the models of a configuration lie.
+struct Folders {
+    vad: PathBuf,
+    whisper: PathBuf,
+    language_model: Option<PathBuf>,
+    kokoro: Option<PathBuf>,
+}
+
+impl Folders {
+    /// Those of models that are there as a whole.
+    fn of(config: &ModelsConfig) -> Result<Self, ModelError> {
+        let store = config.store()?;
+        let uses_language_model = config.uses(TranslatorName::LanguageModel);
+        let uses_kokoro = config.voices.contains(&VoiceName::Kokoro);
+        Ok(Self {
+            vad: store.require("silero-vad")?,
+            whisper: whisper_folder(&store, &config.whisper)?,
+            language_model: uses_language_model
+                .then(|| store.require(&config.language_model))
+                .transpose()?,
+            kokoro: uses_kokoro.then(|| store.require("kokoro-82m")).transpose()?,
+        })
+    }
+}
+
+/// Adds the files of a folder and of the folders in it.
+fn add_files(folder: &Path, files: &mut Vec<FileStamp>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let about = std::fs::metadata(&path)?;
+        if about.is_dir() {
+            add_files(&path, files)?;
+        } else {
+            files.push((path, about.len(), about.modified()?));
+        }
+    }
+    Ok(())
 }
 
 /// A model of the store, or a folder that the operator brought.
@@ -272,11 +344,12 @@ fn load_recogniser(folder: &Path, config: &WhisperConfig) -> Result<Arc<Whisper>
 fn load_translator(
     config: &ModelsConfig,
     language_model_folder: Option<&Path>,
+    kept: &Kept,
     directions: &[Direction],
 ) -> Result<Ladder, ModelError> {
     let mut translators: Vec<Arc<dyn Translator>> = Vec::new();
     if let Some(folder) = language_model_folder {
-        translators.push(load_language_model(folder, config, directions)?);
+        translators.push(load_language_model(folder, config, kept, directions)?);
     }
     if config.uses(TranslatorName::Apertium) {
         translators.extend(discover_apertium(directions));
@@ -295,13 +368,15 @@ fn load_translator(
 fn load_voices(
     config: &ModelsConfig,
     kokoro_folder: Option<&Path>,
+    kept: &Kept,
     directions: &[Direction],
 ) -> Result<VoiceSet, ModelError> {
     let mut engines: Vec<Arc<dyn Voice>> = Vec::new();
     for name in &config.voices {
         match (name, kokoro_folder) {
             (VoiceName::Kokoro, Some(folder)) => {
-                engines.push(Arc::new(Kokoro::load(folder, config.kokoro_threads)?));
+                let kokoro = Kokoro::load(folder, config.kokoro_threads)?;
+                engines.push(Arc::new(kokoro.keeping(folder, kept.clone())));
             }
             (VoiceName::Kokoro, None) => {}
             (VoiceName::EspeakNg, _) => engines.push(Arc::new(Espeak::new()?)),
@@ -316,10 +391,12 @@ fn load_voices(
 fn load_language_model(
     folder: &Path,
     config: &ModelsConfig,
+    kept: &Kept,
     directions: &[Direction],
 ) -> Result<Arc<dyn Translator>, ModelError> {
     let path = gguf_in(folder)?;
     let model = LanguageModel::load(&config.language_model_config(&path))?;
+    let model = model.keeping(&path, kept.clone());
     for direction in directions {
         model.warm_up(direction.from, direction.to)?;
     }

@@ -46,7 +46,7 @@ impl Shared {
                 return Err(HouseError::Invalid(detail.to_owned()));
             }
             RoomKind::Conference => {
-                let mut booths = booths(&self.models, &languages)?;
+                let mut booths = booths(&self.models.get(), &languages)?;
                 record(&mut booths, &request.record)?;
                 relay(&mut booths, &request.relay)?;
                 booths

@@ -18,14 +18,15 @@ impl House for Rooms {
     }
 
     fn rooms(&self) -> Vec<Room> {
-        let mut rooms: Vec<Room> =
-            self.shared.state.lock().rooms.values().map(|room| room.show()).collect();
+        let state = self.shared.state.lock();
+        let mut rooms: Vec<Room> = state.rooms.values().map(|room| room.show(state.tier)).collect();
         rooms.sort_by_key(|room| room.created_at_ms);
         rooms
     }
 
     fn room(&self, name: &str) -> Result<Room, HouseError> {
-        Ok(self.shared.state.lock().room(name)?.show())
+        let state = self.shared.state.lock();
+        Ok(state.room(name)?.show(state.tier))
     }
 
     fn delete_room(&self, name: &str) -> Result<(), HouseError> {
@@ -136,13 +137,13 @@ impl House for Rooms {
     }
 
     fn languages(&self) -> Vec<LanguageInfo> {
-        let models = &self.shared.models;
+        let models = self.shared.models.get();
         let spoken = |language| models.voices.supports(language);
-        catalogue::languages(models, spoken).into_iter().map(|(_, info)| info).collect()
+        catalogue::languages(&models, spoken).into_iter().map(|(_, info)| info).collect()
     }
 
     fn voices(&self) -> Vec<VoiceInfo> {
-        catalogue::voices(&self.shared.models)
+        catalogue::voices(&self.shared.models.get())
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -46,7 +46,7 @@ use self::preparer::Preparer;
 use self::sink::ListenerSink;
 use self::state::State;
 use self::story::Stories;
-use crate::engine::{Engine, EngineConfig, Models};
+use crate::engine::{Engine, EngineConfig, Models, ModelsInUse};
 use crate::listener::Listener;
 use crate::media::{MediaConfig, MediaPlane};
 use crate::metrics::{Metrics, Now};
@@ -94,7 +94,7 @@ pub struct Rooms {
 /// What the reporting threads need.
 pub(crate) struct Shared {
     config: RoomsConfig,
-    models: Arc<Models>,
+    models: Arc<ModelsInUse>,
     plane: MediaPlane,
     speaker: Speaker,
     state: Mutex<State>,
@@ -115,7 +115,7 @@ impl Rooms {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(models: &Arc<Models>, config: &HouseConfig) -> Result<Self, OpenError> {
+    pub fn open(models: &Arc<ModelsInUse>, config: &HouseConfig) -> Result<Self, OpenError> {
         let (notices_in, notices) = bounded(NOTICE_QUEUE);
         let (spoken_in, spoken) = bounded(NOTICE_QUEUE);
         let plane = MediaPlane::start(config.media.clone(), notices_in)?;
@@ -132,7 +132,10 @@ impl Rooms {
             models: Arc::clone(models),
             plane,
             speaker,
-            state: Mutex::new(State::new(Arc::clone(&minutes))),
+            state: Mutex::new(State::new(
+                Arc::clone(&minutes),
+                config.engine.overload.pin.unwrap_or_default(),
+            )),
             stories: Mutex::new(Stories::default()),
             minutes,
             metrics: Metrics::default(),
@@ -147,13 +150,21 @@ impl Rooms {
         let engine = Arc::new(Engine::start(Arc::clone(models), &config.engine, observer)?);
         let _ = shared.engine.set(Arc::downgrade(&engine));
         let sink = Arc::new(ListenerSink(Arc::clone(&shared)));
-        let listener = Listener::start(models.vad.clone(), config.segmenter.clone(), sink)?;
+        let listener = Listener::start(Arc::clone(models), config.segmenter.clone(), sink)?;
         let _ = shared.listener.set(listener);
         let reporting = Arc::downgrade(&shared);
         std::thread::Builder::new()
             .name("notices".to_owned())
             .spawn(move || report::run(&reporting, &notices, &spoken))?;
         Ok(Self { shared, engine })
+    }
+
+    /// Puts other models in the place of those in use, and gives back those before. Whatever they
+    /// were asked for they still do.
+    pub fn replace_models(&self, models: Models) -> Arc<Models> {
+        let before = self.shared.models.replace(models);
+        self.shared.preparer.prepare_again();
+        before
     }
 
     /// UDP addresses that callers are offered.

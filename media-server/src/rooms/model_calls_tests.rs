@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 use super::sink::ListenerSink;
 use super::testing::{caller, interpreter, listener, speaker};
 use super::{HouseConfig, Rooms, RoomsConfig};
-use crate::engine::{EngineConfig, Models, ModelsConfig, TranslatorName, VoiceName};
+use crate::engine::{EngineConfig, Models, ModelsConfig, ModelsInUse, TranslatorName, VoiceName};
 use crate::listener::{Heard, Mark, SpeechSink as _};
 use crate::media::{MediaConfig, PeerId};
 use crate::resample::Resampler;
@@ -34,7 +34,7 @@ struct Meeting {
 
 impl Meeting {
     fn open(channels: &[&str], options: CreateRoom) -> Self {
-        let models = Arc::new(
+        let models = Arc::new(ModelsInUse::new(
             Models::load(&ModelsConfig {
                 translators: vec![TranslatorName::LanguageModel],
                 // Nothing here depends on how well or slowly it is translated.
@@ -44,7 +44,7 @@ impl Meeting {
                 ..ModelsConfig::default()
             })
             .expect("the models are there: fetch them with `make models`"),
-        );
+        ));
         let media = MediaConfig {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
@@ -73,7 +73,7 @@ impl Meeting {
             })
             .expect("these can be channels");
         let sink = ListenerSink(Arc::clone(&rooms.shared));
-        Self { rooms, sink, events, speech_16k: spoken(&models), next: 1_000 }
+        Self { rooms, sink, events, speech_16k: spoken(&models.get()), next: 1_000 }
     }
 
     fn join(&mut self, caller: &Caller) -> PeerId {

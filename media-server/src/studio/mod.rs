@@ -26,7 +26,7 @@ use signaling::wire::{LanguageInfo, VoiceInfo};
 use tokio::sync::oneshot;
 
 use crate::catalogue;
-use crate::engine::Models;
+use crate::engine::{Models, ModelsInUse};
 use crate::segmenter::SegmenterConfig;
 use lane::Lane;
 
@@ -56,10 +56,9 @@ type Languages = Vec<(Language, LanguageInfo)>;
 
 /// The studio over the models of the process. Dropping it lets what is being computed finish.
 pub struct House {
-    models: Arc<Models>,
+    models: Arc<ModelsInUse>,
     config: StudioConfig,
     segmenter: SegmenterConfig,
-    recogniser: String,
     languages: Mutex<(Instant, Arc<Languages>)>,
     text: Lane,
     recordings: Lane,
@@ -67,22 +66,20 @@ pub struct House {
 }
 
 impl House {
-    /// Starts the lanes. `recogniser` is the name of the Whisper model, for those who ask.
+    /// Starts the lanes.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn open(
-        models: Arc<Models>,
+        models: Arc<ModelsInUse>,
         config: &StudioConfig,
         segmenter: &SegmenterConfig,
-        recogniser: &str,
     ) -> std::io::Result<Self> {
         let lane = |name| Lane::start(name, config.queue);
         Ok(Self {
-            languages: Mutex::new((Instant::now(), translatable(&models))),
+            languages: Mutex::new((Instant::now(), translatable(&models.get()))),
             config: config.clone(),
             segmenter: segmenter.clone(),
-            recogniser: recogniser.to_owned(),
             text: lane("studio-text")?,
             recordings: lane("studio-hear")?,
             speech: lane("studio-speak")?,
@@ -94,7 +91,7 @@ impl House {
     fn languages(&self) -> Arc<Languages> {
         let mut known = self.languages.lock();
         if known.0.elapsed() >= LANGUAGES_STAND {
-            *known = (Instant::now(), translatable(&self.models));
+            *known = (Instant::now(), translatable(&self.models.get()));
         }
         Arc::clone(&known.1)
     }
@@ -106,7 +103,7 @@ impl House {
         work: impl FnOnce(&Models, &CancelToken) -> Result<T, StudioError> + Send + 'static,
     ) -> Result<T, StudioError> {
         let called_off = CancelOnDrop(CancelToken::new());
-        let (models, cancel) = (Arc::clone(&self.models), called_off.0.clone());
+        let (models, cancel) = (self.models.get(), called_off.0.clone());
         let (reply, answer) = oneshot::channel();
         lane.submit(move || {
             if !cancel.is_cancelled() {
@@ -142,14 +139,16 @@ impl Studio for House {
     }
 
     fn voices(&self) -> Vec<VoiceInfo> {
-        catalogue::voices(&self.models)
+        catalogue::voices(&self.models.get())
     }
 
     fn models(&self) -> Vec<StudioModel> {
+        let models = self.models.get();
         let mut engines: Vec<String> =
-            self.models.voices.voices().into_iter().map(|voice| voice.engine).collect();
+            models.voices.voices().into_iter().map(|voice| voice.engine).collect();
         engines.dedup();
-        let recogniser = StudioModel { name: self.recogniser.clone(), kind: ModelKind::Recogniser };
+        let name = models.recogniser_name.clone();
+        let recogniser = StudioModel { name, kind: ModelKind::Recogniser };
         let engines = engines.into_iter().map(|name| StudioModel { name, kind: ModelKind::Voice });
         std::iter::once(recogniser).chain(engines).collect()
     }
@@ -195,9 +194,9 @@ impl Studio for House {
     async fn speak(&self, request: SpeakText) -> Result<Speech, StudioError> {
         let asked = request.language.as_deref().map(|code| language("language", code));
         let asked = asked.transpose()?;
-        let language = speech::language(&self.models.voices, &request, asked)?;
+        let models = self.models.get();
+        let language = speech::language(&models.voices, &request, asked)?;
         let (chunks, speech) = speech::channel();
-        let models = Arc::clone(&self.models);
         self.speech.submit(move || speech::speak(&models.voices, &request, language, &chunks))?;
         Ok(speech)
     }

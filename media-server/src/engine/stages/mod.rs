@@ -17,7 +17,7 @@ use self::speech::Speech;
 use super::pressure::{Tier, Unheard};
 use super::speculation::{Guess, Recognition};
 use super::stats::{Counts, EngineStats};
-use super::{DropReason, EngineConfig, Job, Models, Observer, UtteranceId};
+use super::{DropReason, EngineConfig, Job, ModelsInUse, Observer, UtteranceId};
 use crate::trace::Times;
 
 /// What the recognising workers are given.
@@ -51,7 +51,7 @@ struct TranslateJob {
 
 /// What every thread of the engine needs.
 pub(super) struct Stages {
-    pub(super) models: Arc<Models>,
+    pub(super) models: Arc<ModelsInUse>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) unheard: Unheard,
     /// What is left out at present.
@@ -92,7 +92,7 @@ pub(super) struct Threads([Vec<JoinHandle<()>>; 3]);
 
 impl Stages {
     pub(super) fn new(
-        models: Arc<Models>,
+        models: Arc<ModelsInUse>,
         observer: Arc<dyn Observer>,
         config: &EngineConfig,
     ) -> Self {
@@ -153,9 +153,10 @@ impl Stages {
             let Stage { name, queue, counts } = stage;
             counts.stats(name, queue.len(), queue.longest_wait(now))
         }
-        let recogniser = self.models.recogniser.batch_stats();
+        let models = self.models.get();
+        let recogniser = models.recogniser.batch_stats();
         let recogniser = recogniser.map(|stats| ("transcribe", "whisper".to_owned(), stats));
-        let translators = self.models.translator.batch_stats().into_iter();
+        let translators = models.translator.batch_stats().into_iter();
         let translators = translators.map(|(name, stats)| ("translate", name, stats));
         EngineStats {
             tier: self.tier(),

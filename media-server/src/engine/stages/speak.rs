@@ -98,7 +98,7 @@ impl Stages {
         let engine = usize::from(self.tier() >= Tier::CheaperVoice);
         let mut resampler: Option<Resampler> = None;
         let mut refused = None;
-        self.models.voices.speak_from(engine, &request, &mut |chunk| {
+        self.models.get().voices.speak_from(engine, &request, &mut |chunk| {
             // The rate is known once an engine speaks, and is the same for all of its chunks.
             let resampler = match &mut resampler {
                 Some(resampler) => resampler,

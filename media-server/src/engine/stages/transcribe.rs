@@ -76,9 +76,9 @@ impl Stages {
             urgency,
             ..TranscribeOptions::default()
         };
+        let models = self.models.get();
         let once = || {
-            let attempt =
-                catching(|| self.models.recogniser.transcribe(samples_16k, &options, cancel));
+            let attempt = catching(|| models.recogniser.transcribe(samples_16k, &options, cancel));
             attempt.inspect_err(|error| {
                 self.transcribe.counts.panicked();
                 tracing::error!(%error, "recognition failed");

@@ -42,8 +42,9 @@ impl Stages {
             unspoken,
         };
         let rung = usize::from(tier >= Tier::CheaperTranslator);
+        let models = self.models.get();
         let attempt = |progress: &mut Progress<'_>| {
-            let translator = &self.models.translator;
+            let translator = &models.translator;
             let mut take = |text: &str| progress.take(text);
             let translated = catching(|| translator.translate_from(rung, &request, &mut take));
             translated.inspect_err(|error| {
