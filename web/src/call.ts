@@ -5,7 +5,7 @@ import { claimsOf } from "./address.ts";
 import * as api from "./api.ts";
 import { delayMs } from "./backoff.ts";
 import { Events } from "./events.ts";
-import { explain, isFinal } from "./messages.ts";
+import { explain, isFinal, leftOutIn } from "./messages.ts";
 import { Peer, type Sound } from "./peer.ts";
 import { wait } from "./wait.ts";
 import type { Participant, UtteranceEvent } from "./wire.ts";
@@ -32,6 +32,8 @@ export interface CallHandlers {
   /** It is over, and not because we left. */
   ended: (message: string) => void;
   people: (people: Participant[]) => void;
+  /** What the server leaves out while it is busy, in a sentence; empty when that is nothing. */
+  busy: (message: string) => void;
   sound: (which: Sound, track: MediaStreamTrack) => void;
   utterance: (event: UtteranceEvent) => void;
 }
@@ -122,11 +124,17 @@ export class Call {
           this.#showPeople();
         } else if (event.type === "participant.left") {
           this.#left(event.participant, event.reason);
+        } else if (event.type === "server.tier") {
+          this.#handlers.busy(leftOutIn(event.tier));
         } else if ("utterance" in event) {
           this.#handlers.utterance(event);
         }
       },
-      () => void this.#findPeople(),
+      () => {
+        // What was told meanwhile was missed: that it is busy no more, too.
+        this.#handlers.busy("");
+        void this.#findPeople();
+      },
     );
   }
 

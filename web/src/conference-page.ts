@@ -65,6 +65,7 @@ export class ConferencePage {
         if (this.#captions) this.#take(event);
         else early.push(event);
       },
+      busy: (message) => this.#view.busy(message),
       failed: (message) => this.#view.note(message),
     });
     this.#conference = conference;

@@ -7,7 +7,7 @@ import type { Tokens } from "./call.ts";
 import { Channels } from "./channels.ts";
 import { Events } from "./events.ts";
 import { Lane } from "./lane.ts";
-import { explain, isFinal, overBecause } from "./messages.ts";
+import { explain, isFinal, leftOutIn, overBecause } from "./messages.ts";
 import { Publisher, Receiver } from "./one-way.ts";
 import { type Abilities, abilitiesOf } from "./roles.ts";
 import { stepFor } from "./steps.ts";
@@ -26,6 +26,8 @@ export interface ConferenceHandlers {
   changed: () => void;
   sound: (track: MediaStreamTrack) => void;
   utterance: (event: UtteranceEvent) => void;
+  /** What the server leaves out while it is busy, in a sentence; empty when that is nothing. */
+  busy: (message: string) => void;
   /** Something did not work that leaves everything else as it was. */
   failed: (message: string) => void;
 }
@@ -266,6 +268,7 @@ export class Conference {
 
   #follow(): void {
     this.#events?.close();
+    this.#handlers.busy("");
     const address = (after: number) => {
       const language = this.channel === FLOOR ? null : this.channel;
       return api.eventsAddress(this.me.room, this.#token, location.href, { after, language });
@@ -280,6 +283,9 @@ export class Conference {
   #take(event: RoomEvent): void {
     if (this.channels.take(event)) this.#handlers.changed();
     if ("utterance" in event) this.#handlers.utterance(event);
+    if (event.type === "server.tier") this.#handlers.busy(leftOutIn(event.tier));
+    // Made anew, perhaps by a server that was started anew.
+    if (event.type === "room.started") this.#handlers.busy("");
     if (event.type === "room.ended") this.#end(overBecause(event.reason));
     if (event.type !== "participant.left") return;
     if (event.participant.identity === this.me.identity) {

@@ -72,6 +72,7 @@ async function joinCall(wish: api.Wish, access: string): Promise<void> {
       },
       ended: leave,
       people: (others) => view.people(others),
+      busy: (message) => view.busy(message),
       sound: (which, track) => view.sound(which, track),
       utterance: take,
     });

@@ -59,6 +59,23 @@ export function overBecause(reason: string): string {
   }
 }
 
+/**
+ * What a busy server leaves out, by the tier of its `server.tier`; empty where nobody would notice.
+ * Each tier leaves out what those before it do; a human interpreter is left alone by all of them.
+ */
+export function leftOutIn(tier: string): string {
+  switch (tier) {
+    case "cheaper_voice":
+      return "The server is busy: machine translations may be spoken in a simpler voice.";
+    case "cheaper_translator":
+      return "The server is busy: machine translations may be less exact, in a simpler voice.";
+    case "captions_only":
+      return "The server is busy: machine translations are written, not spoken, for now.";
+    default:
+      return "";
+  }
+}
+
 /** Why joining again is pointless; false for what may pass by itself. */
 export function isFinal(error: unknown): boolean {
   if (!(error instanceof Refused)) return false;

@@ -17,6 +17,7 @@ export interface CallControls {
 export class CallView {
   readonly #section = byId("call", HTMLElement);
   readonly #state = byId("state", HTMLElement);
+  readonly #busy = byId("busy", HTMLElement);
   readonly #people = byId("people", HTMLElement);
   readonly #mute = byId("mute", HTMLButtonElement);
   readonly #level = byId("level", HTMLMeterElement);
@@ -71,6 +72,11 @@ export class CallView {
   state(text: string, kind: "good" | "busy" | "bad"): void {
     if (this.#state.textContent !== text) this.#state.textContent = text;
     this.#state.dataset.kind = kind;
+  }
+
+  /** What a busy server leaves out; an empty text takes it back. */
+  busy(text: string): void {
+    if (this.#busy.textContent !== text) this.#busy.textContent = text;
   }
 
   level(level: number): void {

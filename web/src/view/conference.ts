@@ -32,6 +32,7 @@ export class ConferenceView {
   readonly #section = byId("conference", HTMLElement);
   readonly #state = byId("conference-state", HTMLElement);
   readonly #note = byId("conference-note", HTMLElement);
+  readonly #busy = byId("conference-busy", HTMLElement);
   readonly #over = byId("over", HTMLElement);
   readonly #speak = byId("speak", HTMLButtonElement);
   readonly #level = byId("conference-level", HTMLMeterElement);
@@ -102,6 +103,11 @@ export class ConferenceView {
   /** Something to know that is no state of the connection; an empty text takes it back. */
   note(text: string): void {
     if (this.#note.textContent !== text) this.#note.textContent = text;
+  }
+
+  /** What a busy server leaves out; an empty text takes it back. */
+  busy(text: string): void {
+    if (this.#busy.textContent !== text) this.#busy.textContent = text;
   }
 
   /** It is over; what was read stays to be read. */
