@@ -25,6 +25,15 @@ step_up_at = 0.01
 high_ms = 100
 low_ms = 2000
 """
+# Nobody is spoken to, and no model has to be loaded for that.
+PINNED = """
+[models]
+translators = ["apertium"]
+voices = ["espeak-ng"]
+warm_up = []
+[engine.overload]
+pin = "captions_only"
+"""
 # What tells the notice of a tier from the others; of other tiers nothing is said.
 WORDS = {
     "cheaper_voice": "spoken in a simpler voice",
@@ -108,3 +117,27 @@ def test_a_call_and_a_conference_say_what_a_busy_server_leaves_out(server, tmp_p
     print(f"told {told}, shown {shown}")
     assert shown == told
     assert errors == []
+
+
+def test_whoever_joins_a_busy_server_is_told_at_once(tmp_path):
+    config = tmp_path / "dragoman.toml"
+    config.write_text(PINNED)
+    server = Server("--config", str(config), log=tmp_path / "dragoman.log")
+
+    async def read():
+        microphone = signals.write_wav(tmp_path / "microphone.wav", signals.silence(TIMEOUT_S))
+        async with Api(server) as api, Browser(tmp_path, microphone=microphone) as browser:
+            call = await api.create_room(LANGUAGES)
+            shown = await api.request("GET", f"/v1/rooms/{call}", bearer=server.api_key)
+            page = await browser.open(f"{server.url}/?room={call}")
+            await join(page, "Anna", "#state", language="en")
+            await page.wait_for("document.querySelector('[role=status].busy').innerText !== ''")
+            text = await page.evaluate("document.querySelector('[role=status].busy').innerText")
+            return shown.json["tier"], text
+
+    try:
+        tier, text = asyncio.run(read())
+    finally:
+        assert server.stop() == 0
+    assert tier == "captions_only"
+    assert WORDS[tier] in text

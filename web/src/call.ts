@@ -130,18 +130,15 @@ export class Call {
           this.#handlers.utterance(event);
         }
       },
-      () => {
-        // What was told meanwhile was missed: that it is busy no more, too.
-        this.#handlers.busy("");
-        void this.#findPeople();
-      },
+      () => void this.#look(),
     );
   }
 
-  /** Events tell only of those who come later. */
-  async #findPeople(): Promise<void> {
+  /** Events tell only of what comes later. */
+  async #look(): Promise<void> {
     const room = await api.room(this.me.room, this.#token).catch(() => null);
     if (!room || this.#ended) return;
+    this.#handlers.busy(leftOutIn(room.tier));
     this.#people.clear();
     for (const participant of room.participants) {
       this.#people.set(participant.identity, participant);

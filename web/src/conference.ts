@@ -268,7 +268,6 @@ export class Conference {
 
   #follow(): void {
     this.#events?.close();
-    this.#handlers.busy("");
     const address = (after: number) => {
       const language = this.channel === FLOOR ? null : this.channel;
       return api.eventsAddress(this.me.room, this.#token, location.href, { after, language });
@@ -284,8 +283,6 @@ export class Conference {
     if (this.channels.take(event)) this.#handlers.changed();
     if ("utterance" in event) this.#handlers.utterance(event);
     if (event.type === "server.tier") this.#handlers.busy(leftOutIn(event.tier));
-    // Made anew, perhaps by a server that was started anew.
-    if (event.type === "room.started") this.#handlers.busy("");
     if (event.type === "room.ended") this.#end(overBecause(event.reason));
     if (event.type !== "participant.left") return;
     if (event.participant.identity === this.me.identity) {
@@ -309,6 +306,7 @@ export class Conference {
     const room = await api.room(this.me.room, this.#token).catch(() => null);
     if (!room || this.#ended) return;
     this.channels.sync(room);
+    this.#handlers.busy(leftOutIn(room.tier));
     this.#handlers.changed();
   }
 

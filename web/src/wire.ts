@@ -27,6 +27,8 @@ export interface Room {
   /** In a conference: its channels. */
   languages: string[];
   original_gain: number;
+  /** What the server leaves out under load; `server.tier` tells when it changes. */
+  tier: string;
   participants: Participant[];
 }
 
