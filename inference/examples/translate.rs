@@ -41,16 +41,19 @@ fn main() -> anyhow::Result<()> {
 
 /// Everything this machine has, ready to translate one direction.
 fn ladder(gguf: Option<&str>, from: Language, to: Language) -> anyhow::Result<Ladder> {
+    let apertium = Apertium::discover(&ApertiumConfig::default()).ok();
+    let apertium = apertium.map(|apertium| Arc::new(apertium) as Arc<dyn Translator>);
     let mut available: Vec<Arc<dyn Translator>> = Vec::new();
     if let Some(path) = gguf {
         let began = Instant::now();
-        let model = LanguageModel::load(&LanguageModelConfig::new(path))?;
+        let mut model = LanguageModel::load(&LanguageModelConfig::new(path))?;
+        if let Some(apertium) = &apertium {
+            model = model.drafting(Arc::clone(apertium));
+        }
         model.warm_up(from, to)?;
         println!("language model ready in {:.2?}", began.elapsed());
         available.push(Arc::new(model));
     }
-    if let Ok(apertium) = Apertium::discover(&ApertiumConfig::default()) {
-        available.push(Arc::new(apertium));
-    }
+    available.extend(apertium);
     Ok(Ladder::new(&LadderConfig::default(), &available)?)
 }

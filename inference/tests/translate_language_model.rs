@@ -3,15 +3,17 @@
 
 mod translate_support;
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use inference::Language;
 use inference::kept::Kept;
 use inference::translate::language_model::{
     KvCache, LanguageModel, LanguageModelConfig, LoadError,
 };
-use inference::translate::{TranslateError, TranslateRequest, Translator};
+use inference::translate::{TranslateError, TranslateRequest, Translation, Translator};
 use translate_support::{SENTENCES, chrf};
 
 const EN: Language = Language::EN;
@@ -158,6 +160,54 @@ fn sentences_translated_together_come_out_as_they_do_alone() {
     let after = model.batch_stats().expect("it has a batcher");
     assert!(after.sizes.len() >= 3, "they shared no step: {:?}", after.sizes);
     assert!(after.steps() - before.steps() < before.steps(), "together takes fewer steps");
+}
+
+/// Says what it was told to say, at once.
+struct Prompter(HashMap<String, String>);
+
+impl Translator for Prompter {
+    fn name(&self) -> &str {
+        "prompter"
+    }
+
+    fn supports(&self, _: Language, _: Language) -> bool {
+        true
+    }
+
+    fn translate(
+        &self,
+        request: &TranslateRequest,
+        _: &mut dyn FnMut(&str),
+    ) -> Result<Translation, TranslateError> {
+        let text = self.0[&request.text].clone();
+        Ok(Translation { text, translator: self.name().to_owned() })
+    }
+}
+
+#[test]
+fn what_is_drafted_changes_no_word_and_saves_steps_where_it_is_right() {
+    let sentences = [
+        "The meeting has been moved to Thursday afternoon.",
+        "Please hold on, I will call you back.",
+    ];
+    let translated = |model: &LanguageModel| {
+        let steps = || model.batch_stats().expect("it has a batcher").steps();
+        let before = steps();
+        let texts = sentences.map(|sentence| translate(model, sentence, EN, ES));
+        (texts, steps() - before)
+    };
+    let prompter = |texts: [String; 2]| {
+        Arc::new(Prompter(sentences.map(str::to_owned).into_iter().zip(texts).collect()))
+    };
+    let model = model();
+    model.warm_up(EN, ES).expect("warm");
+    let (plain, steps) = translated(&model);
+    let model = model.drafting(prompter(plain.clone()));
+    let right = translated(&model);
+    assert_eq!(right.0, plain);
+    assert!(right.1 * 4 < steps * 3, "{} steps instead of {steps}", right.1);
+    let model = model.drafting(prompter(["El el la.".into(), "Otra cosa, y otra cosa.".into()]));
+    assert_eq!(translated(&model).0, plain);
 }
 
 #[test]

@@ -9,12 +9,16 @@ use parking_lot::Mutex;
 
 use super::schedule::Stepped;
 use super::{
-    Batch, BatchError, BatchStats, Finished, PriorityQueue, Request, SlotDecoder, Urgency, Waited,
+    Batch, BatchError, BatchStats, Finished, PriorityQueue, Request, SlotDecoder, StepLimits,
+    Urgency, Waited,
 };
 use crate::CancelToken;
 
-/// Tokens of a prompt that are read in one step, beside one token of everybody else.
+/// Tokens of a prompt that are read in one step.
 const PROMPT_PIECE: usize = 32;
+/// Tokens that are drafted for a step. A product with two rows takes hardly longer than with one, since
+/// the weights have to be read for either; with three and more, one core or two are busy computing.
+const DRAFTS: usize = 1;
 
 /// How a batch is formed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,14 +29,15 @@ pub struct BatchConfig {
     /// slots are taken before. Who comes later joins at the next step in any case, so this pays only
     /// where the first step of a sequence is expensive and shared.
     pub gather: Duration,
-    /// Tokens of a prompt that are read in one step.
-    pub prompt_piece: usize,
+    /// What one step may read.
+    pub limits: StepLimits,
 }
 
 impl Default for BatchConfig {
-    /// Room for 64, no waiting, pieces of 32 tokens.
+    /// Room for 64, no waiting, pieces of 32 tokens, drafts of one.
     fn default() -> Self {
-        Self { queue: 64, gather: Duration::ZERO, prompt_piece: PROMPT_PIECE }
+        let limits = StepLimits { prompt_piece: PROMPT_PIECE, drafts: DRAFTS };
+        Self { queue: 64, gather: Duration::ZERO, limits }
     }
 }
 
@@ -146,7 +151,7 @@ where
     F: FnMut() -> D,
 {
     let _ending = Ending(&shared.queue);
-    let mut batch = Batch::new(make, config.prompt_piece);
+    let mut batch = Batch::new(make, config.limits);
     loop {
         if batch.active() == 0 {
             let Some(first) = shared.queue.pop() else { return };
@@ -203,6 +208,8 @@ fn note<S, T>(shared: &Shared<S>, stepped: &Stepped<S, T>, computed: Duration, a
     let mut stats = shared.stats.lock();
     stats.step(stepped.slots, stepped.tokens_read, computed);
     stats.tokens_chosen += stepped.tokens_chosen as u64;
+    stats.tokens_drafted += stepped.tokens_drafted as u64;
+    stats.drafts_chosen += stepped.drafts_chosen as u64;
     stats.restarts += u64::from(stepped.restarted);
     stats.active = active;
     if stepped.restarted {

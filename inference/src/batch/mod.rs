@@ -23,7 +23,7 @@ mod urgency;
 pub use batcher::{BatchConfig, Batcher, Pending};
 pub use gate::{Gate, Permit};
 pub use queue::{Full, PriorityQueue, Waited};
-pub use schedule::{Batch, Finished, Request, Stepped};
+pub use schedule::{Batch, Finished, Request, StepLimits, Stepped};
 pub use stats::BatchStats;
 pub use urgency::{Class, Urgency};
 
@@ -32,20 +32,20 @@ pub use urgency::{Class, Urgency};
 pub struct Span<'a> {
     /// Which slot.
     pub slot: usize,
-    /// One token of a sequence under way, or a piece of a prompt.
+    /// One token of a sequence under way, or a piece of a prompt; then what was drafted.
     pub tokens: &'a [u32],
     /// Whether the scores of the token that follows the first one are wanted.
     pub first: bool,
-    /// Whether the scores of the token that follows the last one are wanted: not before the end of a
-    /// prompt.
-    pub last: bool,
+    /// After how many of the last tokens the scores of the one that follows are wanted: none before
+    /// the end of a prompt, otherwise one, and one more for each that was drafted.
+    pub last: usize,
 }
 
 impl Span<'_> {
     /// Places among the span's tokens whose scores are wanted, in order.
     pub fn scored(&self) -> impl Iterator<Item = usize> {
         let first = self.first.then_some(0);
-        first.into_iter().chain(self.last.then(|| self.tokens.len() - 1))
+        first.into_iter().chain(self.tokens.len() - self.last..self.tokens.len())
     }
 }
 
@@ -82,16 +82,20 @@ pub fn scored_rows(spans: &[Span<'_>]) -> Vec<usize> {
 pub struct Scores {
     /// After its first token; empty when not asked for.
     pub first: Vec<f32>,
-    /// After its last token; empty when not asked for.
-    pub last: Vec<f32>,
+    /// After each of its last tokens that were asked for.
+    pub last: Vec<Vec<f32>>,
 }
 
 impl Scores {
     /// Deals rows, one for each place that [`Span::scored`] names, to the spans.
     pub fn deal(spans: &[Span<'_>], rows: Vec<Vec<f32>>) -> Vec<Self> {
         let mut rows = rows.into_iter();
-        let mut row = |wanted: bool| if wanted { rows.next() } else { None }.unwrap_or_default();
-        spans.iter().map(|span| Self { first: row(span.first), last: row(span.last) }).collect()
+        let mut next = |wanted: usize| rows.by_ref().take(wanted).collect::<Vec<_>>();
+        let deal = |span: &Span<'_>| Self {
+            first: next(usize::from(span.first)).pop().unwrap_or_default(),
+            last: next(span.last),
+        };
+        spans.iter().map(deal).collect()
     }
 }
 
@@ -140,6 +144,15 @@ pub trait Sequence {
         let _ = scores;
     }
 
+    /// At most so many tokens that probably follow those that are read next. They are read in the
+    /// same step, and each that is then chosen saves a step (speculative decoding: Leviathan et al.,
+    /// "Fast Inference from Transformers via Speculative Decoding", 2023). What is chosen does not
+    /// depend on them.
+    fn draft(&self, most: usize) -> Vec<u32> {
+        let _ = most;
+        Vec::new()
+    }
+
     /// Chooses, given the scores of the token that follows.
     fn choose(&mut self, scores: &mut [f32]) -> Choice;
 }
@@ -181,32 +194,31 @@ pub enum BatchError {
 mod tests {
     use super::*;
 
-    fn span(slot: usize, tokens: &[u32], first: bool, last: bool) -> Span<'_> {
+    fn span(slot: usize, tokens: &[u32], first: bool, last: usize) -> Span<'_> {
         Span { slot, tokens, first, last }
     }
 
     #[test]
     fn scored_rows_count_over_all_spans_and_are_dealt_back_to_them() {
-        let spans = [
-            span(2, &[1, 2, 3], true, true),
-            span(0, &[4, 5], false, false),
-            span(1, &[6], false, true),
-        ];
-        assert_eq!(scored_rows(&spans), [0, 2, 5]);
-        let dealt = Scores::deal(&spans, vec![vec![0.0], vec![2.0], vec![5.0]]);
-        let of =
-            |first: &[f32], last: &[f32]| Scores { first: first.to_vec(), last: last.to_vec() };
-        assert_eq!(dealt, [of(&[0.0], &[2.0]), of(&[], &[]), of(&[], &[5.0])]);
+        let spans =
+            [span(2, &[1, 2, 3], true, 1), span(0, &[4, 5], false, 0), span(1, &[6, 7], false, 2)];
+        assert_eq!(scored_rows(&spans), [0, 2, 5, 6]);
+        let dealt = Scores::deal(&spans, vec![vec![0.0], vec![2.0], vec![5.0], vec![6.0]]);
+        let of = |first: &[f32], last: &[f32]| Scores {
+            first: first.to_vec(),
+            last: last.iter().map(|score| vec![*score]).collect(),
+        };
+        assert_eq!(dealt, [of(&[0.0], &[2.0]), of(&[], &[]), of(&[], &[5.0, 6.0])]);
     }
 
     #[test]
     fn each_span_gets_the_storage_of_its_slot_and_no_slot_is_given_twice() {
         let mut storage = ["a", "b", "c"];
-        let spans = [span(2, &[1], false, true), span(0, &[1], false, true)];
+        let spans = [span(2, &[1], false, 1), span(0, &[1], false, 1)];
         let given = of_spans(&spans, &mut storage).expect("different slots");
         assert_eq!(given, [&mut "c", &mut "a"]);
-        let twice = [span(1, &[1], false, true), span(1, &[2], false, true)];
+        let twice = [span(1, &[1], false, 1), span(1, &[2], false, 1)];
         assert!(of_spans(&twice, &mut storage).is_err());
-        assert!(of_spans(&[span(3, &[1], false, true)], &mut storage).is_err());
+        assert!(of_spans(&[span(3, &[1], false, 1)], &mut storage).is_err());
     }
 }

@@ -33,6 +33,10 @@ pub struct Stepped<S, T> {
     pub tokens_read: usize,
     /// Tokens chosen.
     pub tokens_chosen: usize,
+    /// Tokens that were drafted and read, and how many of them were chosen.
+    pub tokens_drafted: usize,
+    /// See [`tokens_drafted`](Self::tokens_drafted).
+    pub drafts_chosen: usize,
     /// Whether the decoder was lost and made anew.
     pub restarted: bool,
 }
@@ -42,7 +46,35 @@ pub struct Batch<D: SlotDecoder, T, F> {
     decoder: D,
     make: F,
     rows: Vec<Option<Row<D::Sequence, T>>>,
-    prompt_piece: usize,
+    limits: StepLimits,
+}
+
+/// What one step may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepLimits {
+    /// Tokens of a prompt, beside one token of everybody else.
+    pub prompt_piece: usize,
+    /// Tokens that a sequence may draft which is alone in the step: beside others, whose tokens fill
+    /// the step, a draft costs more than it saves.
+    pub drafts: usize,
+}
+
+/// What one slot reads in a step: the first `due` of the tokens have to be read, the rest is a draft.
+struct Portion {
+    slot: usize,
+    tokens: Vec<u32>,
+    due: usize,
+    first: bool,
+    /// Whether the sequence chooses after this.
+    is_end: bool,
+}
+
+impl Portion {
+    fn span(&self) -> Span<'_> {
+        let drafted = self.tokens.len() - self.due;
+        let last = if self.is_end { 1 + drafted } else { 0 };
+        Span { slot: self.slot, tokens: &self.tokens, first: self.first, last }
+    }
 }
 
 struct Row<S, T> {
@@ -58,12 +90,12 @@ struct Row<S, T> {
 
 impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
     /// A batch on the decoder that `make` makes: now, and again whenever one was lost. Prompts are
-    /// read in pieces of at most `prompt_piece` tokens, so that those who are in the middle of a
-    /// sentence do not wait long for one that begins.
-    pub fn new(mut make: F, prompt_piece: usize) -> Self {
+    /// read in pieces, so that those who are in the middle of a sentence do not wait long for one
+    /// that begins.
+    pub fn new(mut make: F, limits: StepLimits) -> Self {
         let decoder = make();
         let rows = (0..decoder.slots()).map(|_| None).collect();
-        Self { decoder, make, rows, prompt_piece: prompt_piece.max(1) }
+        Self { decoder, make, rows, limits }
     }
 
     /// Slots that are taken.
@@ -117,32 +149,25 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
             slots: 0,
             tokens_read: 0,
             tokens_chosen: 0,
+            tokens_drafted: 0,
+            drafts_chosen: 0,
             restarted: false,
         };
         let taking_part = self.taking_part();
-        let piece = self.prompt_piece;
-        let spans: Vec<Span<'_>> = taking_part
-            .iter()
-            .filter_map(|&slot| {
-                let Row { unread, held, request, .. } = self.rows[slot].as_ref()?;
-                let tokens = &unread[..unread.len().min(piece)];
-                let first = *held == 0 && request.sequence.wants_first();
-                Some(Span { slot, tokens, first, last: tokens.len() == unread.len() })
-            })
-            .collect();
-        if spans.is_empty() {
+        let portions = self.portions(&taking_part);
+        if portions.is_empty() {
             return stepped;
         }
-        let read: Vec<usize> = spans.iter().map(|span| span.tokens.len()).collect();
+        let spans: Vec<Span<'_>> = portions.iter().map(Portion::span).collect();
         let decoder = &mut self.decoder;
         let outcome = guarded(|| decoder.step(&spans));
         drop(spans);
         stepped.slots = taking_part.len();
         match outcome {
             Ok(scores) => {
-                stepped.tokens_read = read.iter().sum();
-                for ((slot, read), mut scores) in taking_part.into_iter().zip(read).zip(scores) {
-                    self.advance(slot, read, &mut scores, &mut stepped);
+                for (portion, mut scores) in portions.into_iter().zip(scores) {
+                    stepped.tokens_read += portion.tokens.len();
+                    self.advance(&portion, &mut scores, &mut stepped);
                 }
             }
             Err(error) => {
@@ -151,6 +176,27 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
             }
         }
         stepped
+    }
+
+    /// What the next step reads of each slot.
+    fn portions(&self, taking_part: &[usize]) -> Vec<Portion> {
+        let StepLimits { prompt_piece, drafts } = self.limits;
+        let drafts = if taking_part.len() == 1 { drafts } else { 0 };
+        let portion = |&slot: &usize| {
+            let Row { unread, held, request: Request { sequence, .. }, .. } =
+                self.rows[slot].as_ref()?;
+            let due = unread.len().min(prompt_piece.max(1));
+            let is_end = due == unread.len();
+            let first = *held == 0 && sequence.wants_first();
+            let mut tokens = unread[..due].to_vec();
+            if is_end && drafts > 0 {
+                // A draft that cannot be had is none.
+                tokens.extend(catching(|| sequence.draft(drafts)).unwrap_or_default());
+                tokens.truncate(due + drafts);
+            }
+            Some(Portion { slot, tokens, due, first, is_end })
+        };
+        taking_part.iter().filter_map(portion).collect()
     }
 
     fn dismiss_cancelled(&mut self) -> Vec<Finished<D::Sequence, T>> {
@@ -168,26 +214,45 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
         }
     }
 
-    /// A slot has read. If that was all, its sequence chooses.
+    /// A slot has read. If that was all, its sequence chooses, also after each drafted token for as
+    /// long as it chooses what was drafted.
     fn advance(
         &mut self,
-        slot: usize,
-        read: usize,
+        portion: &Portion,
         scores: &mut Scores,
         stepped: &mut Stepped<D::Sequence, T>,
     ) {
+        let Portion { slot, due, .. } = *portion;
         let Some(row) = &mut self.rows[slot] else { return };
-        row.held += read;
-        row.unread.drain(..read);
-        let has_read_all = row.unread.is_empty();
+        row.held += due;
+        row.unread.drain(..due);
         let sequence = &mut row.request.sequence;
+        let drafted = &portion.tokens[due..];
+        let mut chosen = 0usize;
         let choice = guarded(|| {
             if !scores.first.is_empty() {
                 sequence.see_first(&scores.first);
             }
-            Ok(has_read_all.then(|| sequence.choose(&mut scores.last)))
+            let mut choice = None;
+            for (place, scores) in scores.last.iter_mut().enumerate() {
+                choice = Some(sequence.choose(scores));
+                chosen += 1;
+                match (&choice, drafted.get(place)) {
+                    (Some(Choice::Read(tokens)), Some(draft)) if *tokens == [*draft] => {}
+                    _ => break,
+                }
+            }
+            Ok(choice)
         });
-        stepped.tokens_chosen += usize::from(has_read_all);
+        // Of the drafted tokens all were chosen after which something was chosen.
+        let agreed = drafted.len().min(chosen.saturating_sub(1));
+        row.held += agreed;
+        stepped.tokens_chosen += chosen;
+        stepped.tokens_drafted += drafted.len();
+        stepped.drafts_chosen += agreed;
+        if agreed < drafted.len() {
+            self.decoder.truncate(slot, row.held);
+        }
         match choice {
             Ok(None) => {}
             Ok(Some(Choice::Read(tokens))) if !tokens.is_empty() => row.unread = tokens,
@@ -257,7 +322,8 @@ mod tests {
 
     fn batch(slots: usize, trouble: &Trouble) -> TestBatch {
         let trouble = trouble.clone();
-        Batch::new(Box::new(move || Counting::new(slots, trouble.clone())), 4)
+        let limits = StepLimits { prompt_piece: 4, drafts: 3 };
+        Batch::new(Box::new(move || Counting::new(slots, trouble.clone())), limits)
     }
 
     fn request(sequence: Until) -> Request<Until> {
@@ -362,6 +428,41 @@ mod tests {
     }
 
     #[test]
+    fn drafts_that_are_chosen_save_steps_and_others_change_nothing() {
+        // After 1, 2 it chooses 3, then 6, 12, 24, 48.
+        let plain = vec![3, 6, 12, 24, 48];
+        for (drafts, steps) in [
+            (vec![], 5),
+            (vec![vec![3]], 4),
+            (vec![vec![3, 6, 12]], 2),
+            (vec![vec![3, 7, 12]], 4),
+            (vec![vec![9]], 5),
+            // No more than it may: the last one is not read.
+            (vec![vec![3, 6, 12, 24]], 2),
+            // Beyond its end, and after a choice in the middle.
+            (vec![vec![], vec![], vec![12, 24, 48, 96]], 3),
+        ] {
+            let mut batch = batch(1, &Trouble::default());
+            batch.enter(request(Until { drafts: drafts.clone(), ..Until::new(&[1, 2], 5) }), 0);
+            let (left, taken) = drain(&mut batch);
+            assert_eq!(left, [(0, Ok(plain.clone()))], "{drafts:?}");
+            assert_eq!(taken, steps, "{drafts:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_drafts_beside_others_or_in_the_middle_of_a_prompt() {
+        let drafting = || Until { drafts: vec![vec![1; 3]; 9], ..Until::new(&[1; 9], 3) };
+        let mut batch = batch(2, &Trouble::default());
+        batch.enter(request(drafting()), 0);
+        batch.enter(request(Until::new(&[1], 2)), 1);
+        let read: Vec<_> = (0..2).map(|_| batch.step()).collect();
+        assert!(read.iter().all(|step| (step.tokens_read, step.tokens_drafted) == (5, 0)));
+        let alone = batch.step();
+        assert_eq!((alone.tokens_read, alone.tokens_drafted, alone.drafts_chosen), (1 + 3, 3, 0));
+    }
+
+    #[test]
     fn one_bad_request_takes_nobody_else_with_it() {
         let mut batch = batch(3, &Trouble { poison: Some(666), ..Trouble::default() });
         batch.enter(request(Until::new(&[1], 5)), 0);
@@ -421,5 +522,23 @@ mod tests {
         let refused = batch.enter(request(Until::new(&[], 1)), 0).expect("refused");
         assert!(matches!(refused.outcome, Err(BatchError::Failed(_))));
         assert_eq!(batch.step().slots, 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_drafted_the_same_is_chosen(
+            prompt in proptest::collection::vec(1u32..5, 1..9),
+            limit in 3usize..9,
+            drafts in proptest::collection::vec(proptest::collection::vec(0u32..64, 0..5), 0..9),
+            again_after in proptest::option::of(1usize..3),
+        ) {
+            let decode = |drafts| {
+                let mut batch = batch(1, &Trouble::default());
+                let sequence = Until { drafts, again_after, ..Until::new(&prompt, limit) };
+                batch.enter(request(sequence), 0);
+                drain(&mut batch).0
+            };
+            proptest::prop_assert_eq!(decode(drafts), decode(Vec::new()));
+        }
     }
 }

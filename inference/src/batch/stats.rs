@@ -15,6 +15,10 @@ pub struct BatchStats {
     pub tokens_read: u64,
     /// Tokens chosen.
     pub tokens_chosen: u64,
+    /// Tokens that were drafted and read, counted among those read.
+    pub tokens_drafted: u64,
+    /// Those of them that were chosen.
+    pub drafts_chosen: u64,
     /// Time spent in steps.
     pub computed: Duration,
     /// Sequences that entered a slot.

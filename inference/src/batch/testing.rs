@@ -85,6 +85,8 @@ pub struct Until {
     pub first: Option<u32>,
     /// The likeliest token after the first one that was read, where that is wanted.
     pub after_first: Option<Option<u32>>,
+    /// What it drafts after each of its choices, the prompt first.
+    pub drafts: Vec<Vec<u32>>,
 }
 
 impl Until {
@@ -96,6 +98,7 @@ impl Until {
             again_after: None,
             first: None,
             after_first: None,
+            drafts: Vec::new(),
         }
     }
 }
@@ -111,6 +114,10 @@ impl Sequence for Until {
 
     fn see_first(&mut self, scores: &[f32]) {
         self.after_first = Some(Some(likeliest(scores)));
+    }
+
+    fn draft(&self, _: usize) -> Vec<u32> {
+        self.drafts.get(self.chosen.len()).cloned().unwrap_or_default()
     }
 
     fn choose(&mut self, scores: &mut [f32]) -> Choice {

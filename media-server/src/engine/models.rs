@@ -348,12 +348,19 @@ fn load_translator(
     directions: &[Direction],
 ) -> Result<Ladder, ModelError> {
     let mut translators: Vec<Arc<dyn Translator>> = Vec::new();
+    let apertium =
+        config.uses(TranslatorName::Apertium).then(|| discover_apertium(directions)).flatten();
     if let Some(folder) = language_model_folder {
-        translators.push(load_language_model(folder, config, kept, directions)?);
+        let mut model = load_language_model(folder, config, kept)?;
+        if let Some(apertium) = &apertium {
+            model = model.drafting(Arc::clone(apertium));
+        }
+        for direction in directions {
+            model.warm_up(direction.from, direction.to)?;
+        }
+        translators.push(Arc::new(model));
     }
-    if config.uses(TranslatorName::Apertium) {
-        translators.extend(discover_apertium(directions));
-    }
+    translators.extend(apertium);
     if config.uses(TranslatorName::LibreTranslate) {
         translators.push(Arc::new(LibreTranslate::new(&config.libretranslate)?));
     }
@@ -392,16 +399,11 @@ fn load_language_model(
     folder: &Path,
     config: &ModelsConfig,
     kept: &Kept,
-    directions: &[Direction],
-) -> Result<Arc<dyn Translator>, ModelError> {
+) -> Result<LanguageModel, ModelError> {
     let path = gguf_in(folder)?;
     let model = LanguageModel::load(&config.language_model_config(&path))?;
-    let model = model.keeping(&path, kept.clone());
-    for direction in directions {
-        model.warm_up(direction.from, direction.to)?;
-    }
     tracing::info!(file = %path.display(), "loaded the language model");
-    Ok(Arc::new(model))
+    Ok(model.keeping(&path, kept.clone()))
 }
 
 /// The one GGUF file of a model's folder.

@@ -75,13 +75,17 @@ fn batches(to: &mut DescriptorEncoder<'_>, engine: &EngineStats) -> fmt::Result 
             .map(|(stage, model, stats)| (labels(stage, model), ConstGauge::new(value(stats))));
         family(to, name, help, each)?;
     }
-    let counters: [Reading<BatchStats>; 6] = [
+    let counters: [Reading<BatchStats>; 8] = [
         ("batch_requests", "Requests that entered a slot", |stats| stats.entered as f64),
         ("batch_waited_seconds", "How long they had waited for it", |stats| {
             stats.waited.as_secs_f64()
         }),
         ("batch_tokens_read", "Tokens read, prompts included", |stats| stats.tokens_read as f64),
         ("batch_tokens_chosen", "Tokens chosen", |stats| stats.tokens_chosen as f64),
+        ("batch_tokens_drafted", "Tokens drafted and read", |stats| stats.tokens_drafted as f64),
+        ("batch_drafts_chosen", "Drafted tokens that were chosen", |stats| {
+            stats.drafts_chosen as f64
+        }),
         ("batch_computed_seconds", "Time spent in steps", |stats| stats.computed.as_secs_f64()),
         ("batch_restarts", "Times that the decoder was lost and made anew", |stats| {
             stats.restarts as f64

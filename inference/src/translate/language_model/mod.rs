@@ -10,6 +10,7 @@ mod avx2;
 mod avx512;
 mod cache;
 mod decoder;
+mod draft;
 mod examples;
 mod gguf;
 mod guard;
@@ -38,6 +39,7 @@ use super::{TranslateError, TranslateRequest, Translation, Translator};
 
 pub use cache::{KvCache, KvSegment};
 pub use decoder::{CachedSpan, Decoder, DecoderConfig, SharedPrefix};
+use draft::Hint;
 use guard::Guard;
 use release::Releaser;
 use slots::{End, Limits, Reading, Slots};
@@ -122,10 +124,12 @@ type PrefixSlot = Arc<Mutex<Option<SharedPrefix>>>;
 /// The language model. Calls from several threads share its steps, one token for each.
 pub struct LanguageModel {
     decoder: Arc<Decoder>,
-    vocabulary: Vocabulary,
+    vocabulary: Arc<Vocabulary>,
     prefixes: Mutex<HashMap<Direction, PrefixSlot>>,
     batcher: Batcher<Reading>,
     kept: Option<KeptPrefixes>,
+    /// Translates quickly what is then drafted.
+    drafter: Option<Arc<dyn Translator>>,
 }
 
 /// Prefixes of directions that were warmed up, on disk.
@@ -157,14 +161,14 @@ impl LanguageModel {
     #[doc(hidden)]
     pub fn read(bytes: &[u8], config: &LanguageModelConfig) -> candle_core::Result<Self> {
         let file = gguf::GgufFile::read(bytes)?;
-        let vocabulary = Vocabulary::from_gguf(file.content())?;
+        let vocabulary = Arc::new(Vocabulary::from_gguf(file.content())?);
         let decoder = Decoder::read(&file, config.max_context, config.threads)?;
         let decoder = Arc::new(decoder);
         let (weights, slots) = (Arc::clone(&decoder), config.slots);
         let make = move || Slots::new(Arc::clone(&weights), slots);
         let batcher = Batcher::start("translate-batch", make, &BatchConfig::default())?;
         let prefixes = Mutex::new(HashMap::new());
-        Ok(Self { decoder, vocabulary, prefixes, batcher, kept: None })
+        Ok(Self { decoder, vocabulary, prefixes, batcher, kept: None, drafter: None })
     }
 
     /// Keeps what [`warm_up`](Self::warm_up) reads of the model's file `path`, for the next start.
@@ -173,6 +177,14 @@ impl LanguageModel {
         let model = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let origin = Origin::of_model(path).ok();
         self.kept = origin.map(|origin| KeptPrefixes { kept, origin, model });
+        self
+    }
+
+    /// Drafts what a quick translator says: the words that both choose come sooner, and what is
+    /// written stays the same.
+    #[must_use]
+    pub fn drafting(mut self, quick: Arc<dyn Translator>) -> Self {
+        self.drafter = Some(quick);
         self
     }
 
@@ -274,6 +286,29 @@ impl LanguageModel {
         }
     }
 
+    /// What the quick translator says, as soon as it has said it.
+    fn hint(&self, request: &TranslateRequest) -> Hint {
+        let hint = Hint::default();
+        let (from, to) = (request.from, request.to);
+        let Some(drafter) = self.drafter.clone().filter(|drafter| drafter.supports(from, to))
+        else {
+            return hint;
+        };
+        let (vocabulary, request) = (Arc::clone(&self.vocabulary), request.clone());
+        let (filled, name) = (Arc::clone(&hint), "translate-draft".to_owned());
+        // On a thread of its own: a quick translator that has become slow keeps nobody waiting.
+        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            let Ok(quick) = drafter.translate(&request, &mut |_| {}) else { return };
+            let Ok(mut tokens) = vocabulary.encode(&quick.text) else { return };
+            tokens.extend(vocabulary.turn_ends().first());
+            let _ = filled.set(tokens);
+        });
+        if let Err(error) = spawned {
+            tracing::debug!(%error, "nothing is drafted");
+        }
+        hint
+    }
+
     /// Decodes until the turn ends, the cap is reached or a guard objects.
     fn generate(
         &self,
@@ -290,7 +325,7 @@ impl LanguageModel {
         }
         let (out, chosen) = bounded(cap);
         let limits = Limits { ends: self.vocabulary.turn_ends(), cap };
-        let reading = Reading::answer(prefix, question, limits, out);
+        let reading = Reading::answer(prefix, question, limits, self.hint(request), out);
         let pending = self.batcher.submit(reading, request.urgency, &request.cancel)?;
         let mut tokens = Vec::with_capacity(cap);
         for token in chosen {

@@ -6,6 +6,7 @@ use crossbeam_channel::Sender;
 
 use super::cache::KvCache;
 use super::decoder::{CachedSpan, Decoder, SharedPrefix};
+use super::draft::{Hint, lookup};
 use super::math;
 use crate::batch::{Choice, Scores, Sequence, SlotDecoder, Span, of_spans, scored_rows};
 
@@ -76,6 +77,7 @@ pub(super) struct Reading {
     chosen: Vec<u32>,
     keeps: bool,
     limits: Limits,
+    hint: Hint,
     /// Where the chosen tokens go; whoever receives them ends the reading by going away.
     out: Option<Sender<u32>>,
     /// How it ended.
@@ -106,15 +108,24 @@ pub(super) enum End {
 
 impl Reading {
     /// Reads a prompt and goes on until the turn ends. `out` has room for as many tokens as the cap
-    /// allows.
+    /// allows; drafts are looked up in `hint`.
     pub(super) fn answer(
         prefix: SharedPrefix,
         prompt: Vec<u32>,
         limits: Limits,
+        hint: Hint,
         out: Sender<u32>,
     ) -> Self {
-        let (chosen, end) = (Vec::with_capacity(limits.cap), End::Natural);
-        Self { prefix: Some(prefix), prompt, chosen, keeps: false, limits, out: Some(out), end }
+        Self {
+            prefix: Some(prefix),
+            prompt,
+            chosen: Vec::with_capacity(limits.cap),
+            keeps: false,
+            limits,
+            hint,
+            out: Some(out),
+            end: End::Natural,
+        }
     }
 
     /// Reads tokens that others will go on from.
@@ -125,6 +136,7 @@ impl Reading {
             chosen: Vec::new(),
             keeps: true,
             limits: Limits::default(),
+            hint: Hint::default(),
             out: None,
             end: End::Natural,
         }
@@ -141,6 +153,10 @@ impl Reading {
 impl Sequence for Reading {
     fn tokens(&self) -> Vec<u32> {
         [self.prompt.as_slice(), &self.chosen].concat()
+    }
+
+    fn draft(&self, most: usize) -> Vec<u32> {
+        self.hint.get().map_or_else(Vec::new, |hint| lookup(hint, &self.chosen, most))
     }
 
     fn choose(&mut self, scores: &mut [f32]) -> Choice {
@@ -175,7 +191,7 @@ mod tests {
         let (out, tokens) = bounded(cap.max(1));
         let prefix = KvCache::new(1, 4, 0).freeze();
         let limits = Limits { ends: vec![9], cap };
-        (Reading::answer(prefix, vec![1, 2], limits, out), tokens)
+        (Reading::answer(prefix, vec![1, 2], limits, Hint::default(), out), tokens)
     }
 
     #[test]
