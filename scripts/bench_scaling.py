@@ -70,8 +70,24 @@ def hold(server: Server, options: argparse.Namespace, sessions: int, folder: Pat
             "missing": total["missing"],
             "p50_ms": total["lag"]["p50"],
             "p95_ms": total["lag"]["p95"],
+            "caption_p50_ms": total["caption"]["p50"],
+            "caption_p95_ms": total["caption"]["p95"],
         }
     return row
+
+
+def line(row: dict) -> str:
+    """A level as a line of the table. Where nothing was heard, there is no lag to tell."""
+    heard = row.get("sentences", 0) > row.get("missing", 0)
+
+    def ms(name: str, known: bool) -> str:
+        return f"{row[name]:.0f} ms" if known and name in row else "-"
+
+    cells = [row["pin"], row["sessions"], row.get("sentences", 0), row.get("missing", 0)]
+    cells += [ms("p50_ms", heard), ms("p95_ms", heard)]
+    cells += [ms("caption_p50_ms", True), ms("caption_p95_ms", True), f"{row['batch']:.1f}"]
+    cells += [row["tier"] if row["pin"] == CHOSEN else row["pin"]]
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
 def measure(pin: str, options: argparse.Namespace) -> list[dict]:
@@ -86,12 +102,7 @@ def measure(pin: str, options: argparse.Namespace) -> list[dict]:
             for sessions in options.sessions:
                 row = {"pin": pin, **hold(server, options, sessions, folder)}
                 rows.append(row)
-                print(
-                    f"| {pin} | {sessions} | {row.get('sentences', 0)} | {row.get('missing', 0)} "
-                    f"| {row.get('p50_ms', 0):.0f} ms | {row.get('p95_ms', 0):.0f} ms "
-                    f"| {row['batch']:.1f} | {row['tier'] if pin == CHOSEN else pin} |",
-                    flush=True,
-                )
+                print(line(row), flush=True)
         finally:
             server.stop()
     return rows
@@ -113,8 +124,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
     print(f"{machine()}, {options.seconds} s a level\n")
-    print("| tier | calls | sentences | missing | lag p50 | lag p95 | batch | deepest tier |")
-    print("|---|---|---|---|---|---|---|---|")
+    names = ["tier", "calls", "sentences", "missing", "lag p50", "lag p95"]
+    names += ["caption p50", "caption p95", "batch", "deepest tier"]
+    print(f"| {' | '.join(names)} |\n{'|---' * len(names)}|")
     rows = [row for pin in options.tiers for row in measure(pin, options)]
     if options.json:
         report = {"machine": machine(), "rows": rows}

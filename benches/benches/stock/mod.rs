@@ -30,7 +30,7 @@ pub(crate) fn recogniser(criterion: &mut Criterion) {
     };
     let weights = VarBuilder::zeros(DType::F32, &device);
     let mut whisper = Whisper::load(&weights, config).expect("a model");
-    let mut mel = |seconds: usize| {
+    let mel = |seconds: usize| {
         Tensor::rand(-1f32, 1f32, (1, 80, 100 * seconds), &device).expect("a spectrogram")
     };
     let mut group = criterion.benchmark_group("whisper base of candle-transformers");

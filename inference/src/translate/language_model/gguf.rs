@@ -7,6 +7,8 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result};
 
+use crate::mapped::MappedFile;
+
 /// Metadata key of the multiple at which tensors begin.
 const ALIGNMENT: &str = "general.alignment";
 /// Longest key that the format allows.
@@ -18,6 +20,8 @@ const MAX_DEPTH: usize = 4;
 pub(super) struct GgufFile<'a> {
     content: Content,
     bytes: &'a [u8],
+    /// What the bytes are a part of, where they are mapped.
+    mapped: Option<&'a MappedFile>,
 }
 
 /// A matrix as it lies in the file.
@@ -31,6 +35,14 @@ pub(super) struct StoredMatrix<'a> {
 }
 
 impl<'a> GgufFile<'a> {
+    /// Reads what comes before the tensors of a mapped file, as [`read`](Self::read) does.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn mapped(file: &'a MappedFile) -> Result<Self> {
+        Ok(Self { mapped: Some(file), ..Self::read(file)? })
+    }
+
     /// Reads what comes before the tensors.
     ///
     /// # Errors
@@ -51,7 +63,7 @@ impl<'a> GgufFile<'a> {
                 candle_core::bail!("tensor {name} of shape {shape:?} is larger than memory");
             }
         }
-        Ok(Self { content, bytes })
+        Ok(Self { content, bytes, mapped: None })
     }
 
     /// What comes before the tensors.
@@ -89,6 +101,13 @@ impl<'a> GgufFile<'a> {
             candle_core::bail!("cannot read tensor {name}: the file ends before it does");
         };
         Ok(StoredMatrix { dtype, rows, columns, bytes })
+    }
+
+    /// A matrix was read and is not needed in the file's form any more.
+    pub(super) fn forget(&self, matrix: &StoredMatrix<'_>) {
+        if let Some(mapped) = self.mapped {
+            mapped.forget(matrix.bytes);
+        }
     }
 }
 

@@ -47,6 +47,9 @@ impl Linear {
             (Some(arena), GgmlDType::Q6K) => tiles::pack_q6(arena, stored.bytes, inputs)?,
             _ => None,
         };
+        if tiles.is_some() {
+            file.forget(&stored);
+        }
         let weight = match tiles {
             Some(tiles) => Weight::Tiled(Arc::new(tiles)),
             None => Weight::Candle(QMatMul::from_qtensor(file.tensor(name)?)?),

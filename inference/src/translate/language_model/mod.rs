@@ -31,15 +31,17 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
+use crate::Language;
 use crate::batch::{BatchConfig, BatchError, BatchStats, Batcher};
 use crate::kept::{Kept, Origin};
-use crate::{Language, mapped};
+use crate::mapped::MappedFile;
 
 use super::{TranslateError, TranslateRequest, Translation, Translator};
 
 pub use cache::{KvCache, KvSegment};
 pub use decoder::{CachedSpan, Decoder, DecoderConfig, SharedPrefix};
 use draft::Hint;
+use gguf::GgufFile;
 use guard::Guard;
 use release::Releaser;
 use slots::{End, Limits, Reading, Slots};
@@ -148,9 +150,10 @@ impl LanguageModel {
     /// See [`LoadError`].
     pub fn load(config: &LanguageModelConfig) -> Result<Self, LoadError> {
         let path = &config.path;
-        let file =
-            mapped::map(path).map_err(|source| LoadError::Open { path: path.clone(), source })?;
-        Self::read(&file, config)
+        let file = MappedFile::open(path)
+            .map_err(|source| LoadError::Open { path: path.clone(), source })?;
+        GgufFile::mapped(&file)
+            .and_then(|file| Self::of_file(&file, config))
             .map_err(|source| LoadError::Unusable { path: path.clone(), source })
     }
 
@@ -160,9 +163,12 @@ impl LanguageModel {
     /// What makes the file unusable.
     #[doc(hidden)]
     pub fn read(bytes: &[u8], config: &LanguageModelConfig) -> candle_core::Result<Self> {
-        let file = gguf::GgufFile::read(bytes)?;
+        Self::of_file(&GgufFile::read(bytes)?, config)
+    }
+
+    fn of_file(file: &GgufFile<'_>, config: &LanguageModelConfig) -> candle_core::Result<Self> {
         let vocabulary = Arc::new(Vocabulary::from_gguf(file.content())?);
-        let decoder = Decoder::read(&file, config.max_context, config.threads)?;
+        let decoder = Decoder::read(file, config.max_context, config.threads)?;
         let decoder = Arc::new(decoder);
         let (weights, slots) = (Arc::clone(&decoder), config.slots);
         let make = move || Slots::new(Arc::clone(&weights), slots);

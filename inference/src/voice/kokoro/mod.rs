@@ -44,7 +44,8 @@ use super::espeak::EspeakError;
 use super::espeak::phonemizer::Phonemizer;
 use super::{SpeakRequest, Voice, VoiceError, VoiceInfo, clamped_speed, clauses, text};
 use crate::kept::{Kept, Origin};
-use crate::{CancelToken, Language, mapped};
+use crate::mapped::MappedFile;
+use crate::{CancelToken, Language};
 
 pub use g2p::VocabularyError;
 pub use graph::GraphError;
@@ -173,8 +174,8 @@ impl Kokoro {
             .map_err(|source| KokoroError::Vocabulary { path, source })?;
 
         let path = dir.join(MODEL_FILE);
-        let file =
-            mapped::map(&path).map_err(|source| KokoroError::Io { path: path.clone(), source })?;
+        let file = MappedFile::open(&path)
+            .map_err(|source| KokoroError::Io { path: path.clone(), source })?;
         let split = pool
             .run(|| graph::split(&file))
             .map_err(|source| KokoroError::Graph { path, source })?;
