@@ -17,9 +17,7 @@ use inference::translate::language_model::{
 };
 use inference::translate::{TranslateRequest, Translator};
 use inference::voice::{Kokoro, SpeakRequest, Voice};
-use inference::whisper::{
-    Recogniser, StageTimes, TranscribeOptions, Whisper, WhisperConfig, Window,
-};
+use inference::whisper::{StageTimes, TranscribeOptions, Whisper, WhisperConfig, Window};
 use inference::{CancelToken, Language};
 use media_server::audio_file;
 
@@ -27,6 +25,8 @@ use media_server::audio_file;
 type Part = (&'static str, fn(&StageTimes) -> Duration);
 
 const SAMPLES: usize = 10;
+/// Length of the texts that the recogniser writes on.
+const TOKENS: usize = 8;
 const SENTENCE: &str = "The meeting has been moved to Thursday afternoon.";
 
 fn model(name: &str) -> PathBuf {
@@ -68,20 +68,14 @@ fn recogniser(criterion: &mut Criterion) {
             });
         }
     }
-    for callers in [1, 2, 4, 8] {
-        let id = BenchmarkId::new("decoder, a token of one text", format!("batch of {callers}"));
+    for rows in [1, 2, 4, 8] {
+        let mut texts = whisper.texts(&speech[..6 * 16_000], rows, TOKENS).expect("they fit");
+        let id = BenchmarkId::new(
+            format!("decoder, a token after {TOKENS}"),
+            format!("batch of {rows}"),
+        );
         group.bench_function(id, |bencher| {
-            bencher.iter_custom(|count| {
-                let before = whisper.batch_stats().expect("it has a batcher");
-                std::thread::scope(|scope| {
-                    for _ in 0..callers {
-                        scope.spawn(|| whisper.transcribe(&speech, &options, &CancelToken::new()));
-                    }
-                });
-                let after = whisper.batch_stats().expect("it has a batcher");
-                let tokens = (after.tokens_chosen - before.tokens_chosen) as f64;
-                (after.computed - before.computed).mul_f64(count as f64 / tokens)
-            });
+            bencher.iter(|| texts.step().expect("computes"));
         });
     }
     group.finish();

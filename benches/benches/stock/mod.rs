@@ -9,10 +9,7 @@ use candle_transformers::models::whisper::Config;
 use candle_transformers::models::whisper::model::Whisper;
 use criterion::{BenchmarkId, Criterion};
 
-use crate::SAMPLES;
-
-/// Text of which each step reads all: it keeps no keys and values of what it has written.
-const TOKENS: usize = 8;
+use crate::{SAMPLES, TOKENS};
 
 pub(crate) fn recogniser(criterion: &mut Criterion) {
     let device = Device::Cpu;
@@ -43,6 +40,7 @@ pub(crate) fn recogniser(criterion: &mut Criterion) {
         });
     }
     let audio = whisper.encoder.forward(&mel(6), true).expect("encodes");
+    // It keeps no keys and values of what it has written: each step reads all of it.
     let tokens = Tensor::zeros((1, TOKENS), DType::U32, &device).expect("tokens");
     group.bench_function(format!("decoder, a token after {TOKENS}"), |bencher| {
         bencher.iter(|| {

@@ -29,6 +29,8 @@ mod error;
 pub mod fuzzing;
 mod guard;
 mod linear;
+#[doc(hidden)]
+pub mod measuring;
 mod mel;
 mod model;
 mod ops;

@@ -240,7 +240,7 @@ impl Whisper {
 
     /// Encodes `samples` followed by silence up to `window` samples. Windows of several requests are
     /// not encoded as one batch: a window fills a core by itself.
-    fn hear(
+    pub(super) fn hear(
         &self,
         samples: &[f32],
         window: usize,

@@ -200,8 +200,11 @@ impl LanguageModel {
     /// # Errors
     /// The model fails to compute.
     pub fn warm_up(&self, from: Language, to: Language) -> Result<(), TranslateError> {
-        if let Some(kept) = &self.kept {
-            self.recall(kept, from, to).map_err(Stop::into_error)?;
+        let recalled = self.kept.as_ref().map_or(Ok(()), |kept| self.recall(kept, from, to));
+        match recalled {
+            // Told again to whoever translates.
+            Ok(()) | Err(Stop::Rejected(_)) => {}
+            Err(stop) => return Err(stop.into_error()),
         }
         match self.translate(&TranslateRequest::new("1.", from, to), &mut |_| {}) {
             Ok(_) | Err(TranslateError::Rejected { .. }) => Ok(()),
