@@ -17,7 +17,7 @@ import pytest
 from harness import prompts, recogniser, scoring
 from harness.events import Event
 from harness.peer import Peer
-from harness.server import Api, Server
+from harness.server import Api, configured
 
 LANGUAGES = ["en", "es", "fr"]
 TIMEOUT_S = 120
@@ -98,12 +98,8 @@ class Conference:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
     """A server that says late what it could not say in time."""
-    folder = tmp_path_factory.mktemp("conference")
-    config = folder / "dragoman.toml"
-    config.write_text(PATIENT)
-    server = Server("--config", str(config), log=folder / "dragoman.log")
-    yield server
-    assert server.stop() == 0
+    with configured(tmp_path_factory.mktemp("conference"), PATIENT) as server:
+        yield server
 
 
 def conference(act):

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import prompts
 from harness.events import EventStream
 from harness.peer import Peer
-from harness.server import Api, Server
+from harness.server import Api, Server, configured
 
 TIMEOUT_S = 60
 ROUGH = """
@@ -87,13 +87,9 @@ async def call(server: Server, config: Path, log: Path) -> list[str]:
 
 
 def test_other_models_take_over_in_the_middle_of_a_call(tmp_path):
-    config, log = tmp_path / "dragoman.toml", tmp_path / "server.log"
-    config.write_text(ROUGH)
-    server = Server("--config", str(config), log=log)
-    try:
+    config, log = tmp_path / "dragoman.toml", tmp_path / "dragoman.log"
+    with configured(tmp_path, ROUGH) as server:
         translators = asyncio.run(call(server, config, log))
-    finally:
-        assert server.stop() == 0
     first, meanwhile, after, at_last = translators
     assert first == "apertium"
     assert meanwhile in ("apertium", "language-model"), "it may be replaced by then"

@@ -12,7 +12,7 @@ from harness import prompts, signals
 from harness.browser import Browser, Page
 from harness.events import EventStream
 from harness.peer import Peer
-from harness.server import Api, Server
+from harness.server import Api, configured
 
 LANGUAGES = ["en", "es"]
 SPANISH = "confbridge-only-one"
@@ -52,12 +52,8 @@ new MutationObserver(() => {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("busy")
-    config = folder / "dragoman.toml"
-    config.write_text(HASTY)
-    server = Server("--config", str(config), log=folder / "dragoman.log")
-    yield server
-    assert server.stop() == 0
+    with configured(tmp_path_factory.mktemp("busy"), HASTY) as server:
+        yield server
 
 
 async def join(page: Page, name: str, state: str, *, language: str | None = None) -> None:
@@ -120,11 +116,7 @@ def test_a_call_and_a_conference_say_what_a_busy_server_leaves_out(server, tmp_p
 
 
 def test_whoever_joins_a_busy_server_is_told_at_once(tmp_path):
-    config = tmp_path / "dragoman.toml"
-    config.write_text(PINNED)
-    server = Server("--config", str(config), log=tmp_path / "dragoman.log")
-
-    async def read():
+    async def read(server):
         microphone = signals.write_wav(tmp_path / "microphone.wav", signals.silence(TIMEOUT_S))
         async with Api(server) as api, Browser(tmp_path, microphone=microphone) as browser:
             call = await api.create_room(LANGUAGES)
@@ -135,9 +127,7 @@ def test_whoever_joins_a_busy_server_is_told_at_once(tmp_path):
             text = await page.evaluate("document.querySelector('[role=status].busy').innerText")
             return shown.json["tier"], text
 
-    try:
-        tier, text = asyncio.run(read())
-    finally:
-        assert server.stop() == 0
+    with configured(tmp_path, PINNED) as server:
+        tier, text = asyncio.run(read(server))
     assert tier == "captions_only"
     assert WORDS[tier] in text

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +158,19 @@ class Session:
     async def change(self, **change) -> Reply:
         """Asks for another channel or another gain of the original."""
         return await self._api.request("PATCH", self.location, bearer=self._token, json=change)
+
+
+@contextmanager
+def configured(folder: Path, config: str):
+    """A server with a configuration of its own, which is written into `folder` beside its log. It
+    has to end in order."""
+    path = folder / "dragoman.toml"
+    path.write_text(config)
+    server = Server("--config", str(path), log=folder / "dragoman.log")
+    try:
+        yield server
+    finally:
+        assert server.stop() == 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_vecmath::{Cos, Exp, Sin};
 
 use super::convolution::{ConvWeights, DenseConv, Scratch, TransformConv, Upsample};
-use super::moments::{EPSILON, Moments, moments_of};
+use super::moments::{EPSILON, Moments, Statistics, moments_of};
 use super::signal::Signal;
 use super::snake::Snake;
 
@@ -254,7 +254,7 @@ impl Vocoder {
         kept: Range<usize>,
         statistics: &mut Statistics,
     ) -> Vec<f32> {
-        statistics.next = 0;
+        statistics.rewind();
         // Made anew since it cannot move between threads; it only picks the kernel for the processor.
         let gemm = &GemmExecutor::new();
         let scratch = &mut Scratch::default();
@@ -431,44 +431,6 @@ fn normalise_and_activate(
     );
 }
 
-/// What goes into every normalisation, in the order in which they are run; empty where unknown.
-#[derive(Clone, Default)]
-pub(super) struct Statistics {
-    layers: Vec<Moments>,
-    next: usize,
-}
-
-impl Statistics {
-    /// As one list: of each layer the count of channels, then mean and variance of each.
-    pub(super) fn to_numbers(&self) -> Vec<f32> {
-        let of_layer = |layer: &Moments| {
-            let pairs = layer.iter().flat_map(|&(mean, variance)| [mean, variance]);
-            std::iter::once(layer.len() as f32).chain(pairs).collect::<Vec<_>>()
-        };
-        self.layers.iter().flat_map(of_layer).collect()
-    }
-
-    /// Those of such a list; `None` if it is none.
-    pub(super) fn from_numbers(mut numbers: &[f32]) -> Option<Self> {
-        let mut layers = Vec::new();
-        while let Some((&channels, rest)) = numbers.split_first() {
-            let (layer, rest) = rest.split_at_checked(2 * channels as usize)?;
-            let pairs = layer.as_chunks().0;
-            layers.push(pairs.iter().map(|&[mean, variance]| (mean, variance)).collect());
-            numbers = rest;
-        }
-        Some(Self { layers, next: 0 })
-    }
-
-    fn next(&mut self) -> &mut Moments {
-        if self.next == self.layers.len() {
-            self.layers.push(Vec::new());
-        }
-        self.next += 1;
-        &mut self.layers[self.next - 1]
-    }
-}
-
 fn leaky_relu(signal: &mut Signal, slope: f32) {
     for value in signal.data_mut() {
         *value = value.max(*value * slope);
@@ -596,16 +558,6 @@ mod tests {
             // one frame of context less it is 2e-6.
             assert!(share < 1.5e-6, "{window:?}: {share}");
         }
-    }
-
-    #[test]
-    fn statistics_become_a_list_of_numbers_and_back() {
-        let layers = vec![vec![(0.5, 2.0), (-1.0, 0.25)], vec![], vec![(3.0, 4.0)]];
-        let numbers = Statistics { layers: layers.clone(), next: 2 }.to_numbers();
-        assert_eq!(numbers, [2.0, 0.5, 2.0, -1.0, 0.25, 0.0, 1.0, 3.0, 4.0]);
-        let back = Statistics::from_numbers(&numbers).expect("a list of layers");
-        assert_eq!((back.layers, back.next), (layers, 0));
-        assert!(Statistics::from_numbers(&numbers[..8]).is_none());
     }
 
     #[test]
