@@ -18,6 +18,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod text_language;
+pub mod tortoise;
 pub mod translate;
 pub mod vad;
 pub mod voice;

@@ -1,0 +1,3 @@
+//! From the published checkpoints to files that are loaded as they are.
+
+pub mod convert;
