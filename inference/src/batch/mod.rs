@@ -76,23 +76,23 @@ pub fn scored_rows(spans: &[Span<'_>]) -> Vec<usize> {
     rows
 }
 
-/// What a decoder says of one span: a score for each token of the vocabulary, after each place that
-/// was asked for.
+/// What a decoder says of one span, after each place that was asked for: mostly a score for each
+/// token of the vocabulary; see [`Sequence::Prediction`].
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scores {
-    /// After its first token; empty when not asked for.
-    pub first: Vec<f32>,
+pub struct Predictions<P = Vec<f32>> {
+    /// After its first token, where asked for.
+    pub first: Option<P>,
     /// After each of its last tokens that were asked for.
-    pub last: Vec<Vec<f32>>,
+    pub last: Vec<P>,
 }
 
-impl Scores {
+impl<P> Predictions<P> {
     /// Deals rows, one for each place that [`Span::scored`] names, to the spans.
-    pub fn deal(spans: &[Span<'_>], rows: Vec<Vec<f32>>) -> Vec<Self> {
+    pub fn deal(spans: &[Span<'_>], rows: Vec<P>) -> Vec<Self> {
         let mut rows = rows.into_iter();
         let mut next = |wanted: usize| rows.by_ref().take(wanted).collect::<Vec<_>>();
         let deal = |span: &Span<'_>| Self {
-            first: next(usize::from(span.first)).pop().unwrap_or_default(),
+            first: next(usize::from(span.first)).pop(),
             last: next(span.last),
         };
         spans.iter().map(deal).collect()
@@ -113,11 +113,14 @@ pub trait SlotDecoder {
     /// The sequence does not fit a slot.
     fn enter(&mut self, slot: usize, sequence: &Self::Sequence) -> candle_core::Result<()>;
 
-    /// Reads all spans, each of another slot. Returns the scores of each.
+    /// Reads all spans, each of another slot. Returns what is predicted after each.
     ///
     /// # Errors
     /// The device fails. What the slots hold is then unknown.
-    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>>;
+    fn step(
+        &mut self,
+        spans: &[Span<'_>],
+    ) -> candle_core::Result<Vec<Predictions<PredictionOf<Self>>>>;
 
     /// Forgets what a slot holds after its first `length` tokens.
     fn truncate(&mut self, slot: usize, length: usize);
@@ -128,20 +131,27 @@ pub trait SlotDecoder {
     }
 }
 
+/// What the sequences of a decoder choose from.
+pub type PredictionOf<D> = <<D as SlotDecoder>::Sequence as Sequence>::Prediction;
+
 /// One request's way through a decoder: decides on the tokens.
 pub trait Sequence {
+    /// What it is told of the token that follows: a score for each of the vocabulary, or, where the
+    /// decoder draws on its own device, what was drawn.
+    type Prediction;
+
     /// All tokens that a slot has to hold before the next choice: the prompt, and whatever was chosen
     /// since. Asked when the sequence enters, also for the second time after a decoder was lost.
     fn tokens(&self) -> Vec<u32>;
 
-    /// Whether the scores after the very first token say something, whatever follows it.
+    /// Whether what is predicted after the very first token says something, whatever follows it.
     fn wants_first(&self) -> bool {
         false
     }
 
-    /// The scores after the very first token, where they are wanted.
-    fn see_first(&mut self, scores: &[f32]) {
-        let _ = scores;
+    /// What is predicted after the very first token, where that is wanted.
+    fn see_first(&mut self, prediction: &Self::Prediction) {
+        let _ = prediction;
     }
 
     /// At most so many tokens that probably follow those that are read next. They are read in the
@@ -153,8 +163,8 @@ pub trait Sequence {
         Vec::new()
     }
 
-    /// Chooses, given the scores of the token that follows.
-    fn choose(&mut self, scores: &mut [f32]) -> Choice;
+    /// Chooses, given what is predicted of the token that follows.
+    fn choose(&mut self, prediction: &mut Self::Prediction) -> Choice;
 }
 
 /// What a sequence wants next.
@@ -203,12 +213,9 @@ mod tests {
         let spans =
             [span(2, &[1, 2, 3], true, 1), span(0, &[4, 5], false, 0), span(1, &[6, 7], false, 2)];
         assert_eq!(scored_rows(&spans), [0, 2, 5, 6]);
-        let dealt = Scores::deal(&spans, vec![vec![0.0], vec![2.0], vec![5.0], vec![6.0]]);
-        let of = |first: &[f32], last: &[f32]| Scores {
-            first: first.to_vec(),
-            last: last.iter().map(|score| vec![*score]).collect(),
-        };
-        assert_eq!(dealt, [of(&[0.0], &[2.0]), of(&[], &[]), of(&[], &[5.0, 6.0])]);
+        let dealt = Predictions::deal(&spans, vec![0.0, 2.0, 5.0, 6.0]);
+        let of = |first: Option<f32>, last: &[f32]| Predictions { first, last: last.to_vec() };
+        assert_eq!(dealt, [of(Some(0.0), &[2.0]), of(None, &[]), of(None, &[5.0, 6.0])]);
     }
 
     #[test]

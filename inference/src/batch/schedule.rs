@@ -1,6 +1,6 @@
 //! The state machine of a batch: who sits in which slot, and what the next step reads.
 
-use super::{BatchError, Choice, Scores, Sequence, SlotDecoder, Span};
+use super::{BatchError, Choice, PredictionOf, Predictions, Sequence, SlotDecoder, Span};
 use crate::CancelToken;
 use crate::panics::catching;
 
@@ -164,10 +164,10 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
         drop(spans);
         stepped.slots = taking_part.len();
         match outcome {
-            Ok(scores) => {
-                for (portion, mut scores) in portions.into_iter().zip(scores) {
+            Ok(predictions) => {
+                for (portion, mut predicted) in portions.into_iter().zip(predictions) {
                     stepped.tokens_read += portion.tokens.len();
-                    self.advance(&portion, &mut scores, &mut stepped);
+                    self.advance(&portion, &mut predicted, &mut stepped);
                 }
             }
             Err(error) => {
@@ -219,7 +219,7 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
     fn advance(
         &mut self,
         portion: &Portion,
-        scores: &mut Scores,
+        predicted: &mut Predictions<PredictionOf<D>>,
         stepped: &mut Stepped<D::Sequence, T>,
     ) {
         let Portion { slot, due, .. } = *portion;
@@ -230,12 +230,12 @@ impl<D: SlotDecoder, T, F: FnMut() -> D> Batch<D, T, F> {
         let drafted = &portion.tokens[due..];
         let mut chosen = 0usize;
         let choice = guarded(|| {
-            if !scores.first.is_empty() {
-                sequence.see_first(&scores.first);
+            if let Some(first) = &predicted.first {
+                sequence.see_first(first);
             }
             let mut choice = None;
-            for (place, scores) in scores.last.iter_mut().enumerate() {
-                choice = Some(sequence.choose(scores));
+            for (place, prediction) in predicted.last.iter_mut().enumerate() {
+                choice = Some(sequence.choose(prediction));
                 chosen += 1;
                 match (&choice, drafted.get(place)) {
                     (Some(Choice::Read(tokens)), Some(draft)) if *tokens == [*draft] => {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Choice, Scores, Sequence, SlotDecoder, Span};
+use super::{Choice, Predictions, Sequence, SlotDecoder, Span};
 
 /// Tokens of the test vocabulary.
 pub const VOCABULARY: u32 = 1000;
@@ -49,7 +49,7 @@ impl SlotDecoder for Counting {
         Ok(())
     }
 
-    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>> {
+    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Predictions>> {
         if self.trouble.lose.swap(false, Ordering::Relaxed) {
             candle_core::bail!("the device went away");
         }
@@ -64,7 +64,7 @@ impl SlotDecoder for Counting {
             };
             let places = held.len() - span.tokens.len();
             let rows = span.scored().map(|place| after(&held[..=places + place])).collect();
-            Scores::deal(&[*span], rows).remove(0)
+            Predictions::deal(&[*span], rows).remove(0)
         });
         Ok(rows.collect())
     }
@@ -104,6 +104,8 @@ impl Until {
 }
 
 impl Sequence for Until {
+    type Prediction = Vec<f32>;
+
     fn tokens(&self) -> Vec<u32> {
         [self.prompt.as_slice(), &self.chosen].concat()
     }
@@ -112,7 +114,7 @@ impl Sequence for Until {
         self.after_first.is_some()
     }
 
-    fn see_first(&mut self, scores: &[f32]) {
+    fn see_first(&mut self, scores: &Vec<f32>) {
         self.after_first = Some(Some(likeliest(scores)));
     }
 
@@ -120,7 +122,7 @@ impl Sequence for Until {
         self.drafts.get(self.chosen.len()).cloned().unwrap_or_default()
     }
 
-    fn choose(&mut self, scores: &mut [f32]) -> Choice {
+    fn choose(&mut self, scores: &mut Vec<f32>) -> Choice {
         let likeliest = likeliest(scores);
         let first = *self.first.get_or_insert(likeliest);
         self.chosen.push(likeliest);

@@ -214,6 +214,8 @@ impl Dictation {
 }
 
 impl Sequence for Dictation {
+    type Prediction = Vec<f32>;
+
     fn tokens(&self) -> Vec<u32> {
         [self.prompt.as_slice(), self.drawing.tokens()].concat()
     }
@@ -222,12 +224,12 @@ impl Sequence for Dictation {
         self.task.given.is_some() && self.opening.is_none()
     }
 
-    fn see_first(&mut self, scores: &[f32]) {
+    fn see_first(&mut self, scores: &Vec<f32>) {
         let opened = self.open(scores);
         self.noting(opened);
     }
 
-    fn choose(&mut self, scores: &mut [f32]) -> Choice {
+    fn choose(&mut self, scores: &mut Vec<f32>) -> Choice {
         let next = self.next(scores);
         self.noting(next).unwrap_or(Choice::Done)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::dictation::Dictation;
 use super::model::{Decoder, DecoderState, StatefulSpan};
-use crate::batch::{Scores, SlotDecoder, Span, of_spans, scored_rows};
+use crate::batch::{Predictions, SlotDecoder, Span, of_spans, scored_rows};
 
 /// Storage for as many requests at a time as there are slots.
 pub struct Slots {
@@ -33,7 +33,7 @@ impl SlotDecoder for Slots {
         Ok(())
     }
 
-    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>> {
+    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Predictions>> {
         let states = of_spans(spans, &mut self.states)?;
         let mut stateful: Vec<StatefulSpan<'_>> = spans
             .iter()
@@ -45,7 +45,7 @@ impl SlotDecoder for Slots {
             [] => Vec::new(),
             rows => self.decoder.scores(&hidden, rows)?,
         };
-        Ok(Scores::deal(spans, scores))
+        Ok(Predictions::deal(spans, scores))
     }
 
     fn truncate(&mut self, slot: usize, length: usize) {

@@ -8,7 +8,7 @@ use super::cache::KvCache;
 use super::decoder::{CachedSpan, Decoder, SharedPrefix};
 use super::draft::{Hint, lookup};
 use super::math;
-use crate::batch::{Choice, Scores, Sequence, SlotDecoder, Span, of_spans, scored_rows};
+use crate::batch::{Choice, Predictions, Sequence, SlotDecoder, Span, of_spans, scored_rows};
 
 /// A cache for each slot, with room for the longest request from the beginning.
 pub(super) struct Slots {
@@ -36,7 +36,7 @@ impl SlotDecoder for Slots {
         Ok(())
     }
 
-    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Scores>> {
+    fn step(&mut self, spans: &[Span<'_>]) -> candle_core::Result<Vec<Predictions>> {
         let caches = of_spans(spans, &mut self.caches)?;
         let mut cached: Vec<CachedSpan<'_>> = spans
             .iter()
@@ -47,13 +47,13 @@ impl SlotDecoder for Slots {
         let width = self.decoder.config().width;
         let rows = scored_rows(spans);
         if rows.is_empty() {
-            return Ok(Scores::deal(spans, Vec::new()));
+            return Ok(Predictions::deal(spans, Vec::new()));
         }
         let row = |row: &usize| &hidden[row * width..(row + 1) * width];
         let wanted: Vec<f32> = rows.iter().flat_map(row).copied().collect();
         let scores = self.decoder.logits(&wanted)?;
         let scores = scores.chunks_exact(scores.len() / rows.len()).map(<[f32]>::to_vec).collect();
-        Ok(Scores::deal(spans, scores))
+        Ok(Predictions::deal(spans, scores))
     }
 
     fn truncate(&mut self, slot: usize, length: usize) {
@@ -151,6 +151,8 @@ impl Reading {
 }
 
 impl Sequence for Reading {
+    type Prediction = Vec<f32>;
+
     fn tokens(&self) -> Vec<u32> {
         [self.prompt.as_slice(), &self.chosen].concat()
     }
@@ -159,7 +161,7 @@ impl Sequence for Reading {
         self.hint.get().map_or_else(Vec::new, |hint| lookup(hint, &self.chosen, most))
     }
 
-    fn choose(&mut self, scores: &mut [f32]) -> Choice {
+    fn choose(&mut self, scores: &mut Vec<f32>) -> Choice {
         let Some(out) = &self.out else { return Choice::Done };
         let Some(token) = math::argmax(scores) else { return self.done(End::NotFinite) };
         let token = token as u32;
@@ -215,7 +217,7 @@ mod tests {
         assert_eq!(abandoned.choose(&mut scores(3)), Choice::Done);
         assert_eq!(abandoned.end, End::Abandoned);
         let (mut broken, _tokens) = reading(1);
-        assert_eq!(broken.choose(&mut [f32::NAN; 10]), Choice::Done);
+        assert_eq!(broken.choose(&mut vec![f32::NAN; 10]), Choice::Done);
         assert_eq!(broken.end, End::NotFinite);
     }
 }
