@@ -6,5 +6,7 @@
 //! [`layers`] holds what several of its networks share, and [`import`] makes the files that they are
 //! loaded from of the published checkpoints.
 
+pub mod autoregressive;
 pub mod import;
 pub mod layers;
+pub mod random;
