@@ -1,9 +1,10 @@
 //! The decoder's weights and what it computes with them.
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
-use candle_nn::{LayerNorm, Linear, Module, VarBuilder, layer_norm, linear, ops};
+use candle_nn::{LayerNorm, Module, VarBuilder, layer_norm, ops};
 
 use super::cache::KvCache;
+use super::projection::Projection;
 use super::{AutoregressiveConfig, ConditioningEncoder};
 
 const EPSILON: f64 = 1e-5;
@@ -12,11 +13,11 @@ const EPSILON: f64 = 1e-5;
 #[derive(Debug)]
 struct Block {
     attention_norm: LayerNorm,
-    qkv: Linear,
-    attended: Linear,
+    qkv: Projection,
+    attended: Projection,
     hidden_norm: LayerNorm,
-    widen: Linear,
-    narrow: Linear,
+    widen: Projection,
+    narrow: Projection,
 }
 
 impl Block {
@@ -24,11 +25,11 @@ impl Block {
         let (attention, hidden) = (vb.pp("attn"), vb.pp("mlp"));
         Ok(Self {
             attention_norm: layer_norm(width, EPSILON, vb.pp("ln_1"))?,
-            qkv: linear(width, 3 * width, attention.pp("c_attn"))?,
-            attended: linear(width, width, attention.pp("c_proj"))?,
+            qkv: Projection::load(width, 3 * width, &attention.pp("c_attn"))?,
+            attended: Projection::load(width, width, &attention.pp("c_proj"))?,
             hidden_norm: layer_norm(width, EPSILON, vb.pp("ln_2"))?,
-            widen: linear(width, 4 * width, hidden.pp("c_fc"))?,
-            narrow: linear(4 * width, width, hidden.pp("c_proj"))?,
+            widen: Projection::load(width, 4 * width, &hidden.pp("c_fc"))?,
+            narrow: Projection::load(4 * width, width, &hidden.pp("c_proj"))?,
         })
     }
 
@@ -78,7 +79,7 @@ pub struct Autoregressive {
     blocks: Vec<Block>,
     norm: LayerNorm,
     final_norm: LayerNorm,
-    head: Linear,
+    head: Projection,
     conditioning: ConditioningEncoder,
     kind: DType,
     device: Device,
@@ -115,7 +116,7 @@ impl Autoregressive {
             blocks: (0..config.layers).map(block).collect::<Result<_>>()?,
             norm: layer_norm(width, EPSILON, gpt.pp("ln_f"))?,
             final_norm: layer_norm(width, EPSILON, vb.pp("final_norm"))?,
-            head: linear(width, config.mel_codes, vb.pp("mel_head"))?,
+            head: Projection::load(width, config.mel_codes, &vb.pp("mel_head"))?,
             // A voice is computed once: it keeps its precision.
             conditioning: ConditioningEncoder::load(
                 config,

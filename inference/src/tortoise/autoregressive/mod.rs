@@ -12,6 +12,7 @@ mod codes;
 mod conditioning;
 mod config;
 mod decoder;
+mod projection;
 mod sampler;
 mod slots;
 mod speaking;
