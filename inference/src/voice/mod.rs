@@ -32,6 +32,21 @@ pub struct VoiceInfo {
     pub name: String,
     /// The language it was made for.
     pub language: Language,
+    /// Whether it was learned from recordings ([`Voice::learn`]).
+    pub learned: bool,
+}
+
+/// What the names of voices begin with that are listed nowhere: whoever learned one hands its name
+/// to those who may use it. [`VoiceSet::voices`] leaves them out; they speak as any other.
+pub const UNLISTED: char = '~';
+
+/// Speech of one person, for their voice to be learned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    /// Mono samples, nominally within -1 to 1.
+    pub samples: Vec<f32>,
+    /// Their rate in Hz.
+    pub rate_hz: u32,
 }
 
 /// What to say and how.
@@ -68,6 +83,24 @@ pub enum VoiceError {
         /// Comma-separated names that exist.
         known: String,
     },
+    /// The engine cannot learn voices: configure one that can.
+    #[error("{engine} cannot learn voices")]
+    CannotLearn {
+        /// Which engine.
+        engine: String,
+    },
+    /// No voice can be learned from the recordings: give others.
+    #[error("no voice can be learned from the recordings: {reason}")]
+    UnusableRecording {
+        /// What is wrong with them, and what would do.
+        reason: String,
+    },
+    /// A voice of that name exists: take another name, or forget that one.
+    #[error("there is a voice {voice:?} already")]
+    NameTaken {
+        /// The name.
+        voice: String,
+    },
     /// The request was cancelled.
     #[error("synthesis was cancelled")]
     Cancelled,
@@ -94,6 +127,7 @@ pub trait Voice: Send + Sync {
     fn sample_rate_hz(&self) -> u32;
 
     /// The voices that can be named in a request; of one language its own (the default) first.
+    /// Learned ones come last, those whose names begin with [`UNLISTED`] among them.
     fn voices(&self) -> Vec<VoiceInfo>;
 
     /// Does what the first request for a voice (`None`: the language's own) would have to wait for.
@@ -116,4 +150,39 @@ pub trait Voice: Send + Sync {
         request: &SpeakRequest,
         on_chunk: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), VoiceError>;
+
+    /// Whether this engine can learn voices. A learned voice speaks every language that the engine
+    /// [supports](Self::supports).
+    fn can_learn(&self) -> bool {
+        false
+    }
+
+    /// Learns a person's voice and has it under `name` from then on, as a voice that is named in a
+    /// [`SpeakRequest`]. Gives what [`recall`](Self::recall) takes to have the same voice again
+    /// without the recordings. May take some seconds; others may speak meanwhile.
+    ///
+    /// # Errors
+    /// [`VoiceError::CannotLearn`], [`VoiceError::UnusableRecording`], [`VoiceError::NameTaken`],
+    /// [`VoiceError::Failed`].
+    fn learn(&self, name: &str, recordings: &[Recording]) -> Result<Vec<u8>, VoiceError> {
+        let _ = (name, recordings);
+        Err(VoiceError::CannotLearn { engine: self.name().to_owned() })
+    }
+
+    /// Has a voice again that [`learn`](Self::learn) gave as `bytes`, be it in another process. Quick.
+    ///
+    /// # Errors
+    /// [`VoiceError::CannotLearn`], [`VoiceError::NameTaken`], and [`VoiceError::Failed`] if the
+    /// bytes are none that this engine gives.
+    fn recall(&self, name: &str, bytes: &[u8]) -> Result<(), VoiceError> {
+        let _ = (name, bytes);
+        Err(VoiceError::CannotLearn { engine: self.name().to_owned() })
+    }
+
+    /// Forgets a learned voice; what is being said in it is said to its end. Whether there was one of
+    /// that name: the engine's other voices stay.
+    fn forget(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
 }

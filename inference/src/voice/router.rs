@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{SpeakRequest, Voice, VoiceError, VoiceInfo};
+use super::{Recording, SpeakRequest, UNLISTED, Voice, VoiceError, VoiceInfo};
 use crate::Language;
 
 /// A piece of speech and where it came from.
@@ -50,9 +50,57 @@ impl VoiceSet {
         self.engines.iter().any(|engine| engine.supports(language))
     }
 
-    /// All voices that can be named, the preferred engine's first.
+    /// All voices that can be named, the preferred engine's first, without those that are
+    /// [unlisted](UNLISTED).
     pub fn voices(&self) -> Vec<VoiceInfo> {
-        self.engines.iter().flat_map(|engine| engine.voices()).collect()
+        let all = self.engines.iter().flat_map(|engine| engine.voices());
+        all.filter(|voice| !voice.name.starts_with(UNLISTED)).collect()
+    }
+
+    /// Whether voices can be learned.
+    pub fn can_learn(&self) -> bool {
+        self.learner().is_some()
+    }
+
+    /// Whether a learned voice speaks the language.
+    pub fn learned_speak(&self, language: Language) -> bool {
+        self.learner().is_some_and(|engine| engine.supports(language))
+    }
+
+    /// Learns a voice with the first engine that can; see [`Voice::learn`].
+    ///
+    /// # Errors
+    /// As [`Voice::learn`]; [`VoiceError::NameTaken`] whichever engine has a voice of that name.
+    pub fn learn(&self, name: &str, recordings: &[Recording]) -> Result<Vec<u8>, VoiceError> {
+        self.learner_for(name)?.learn(name, recordings)
+    }
+
+    /// Has a voice again that was learned before; see [`Voice::recall`].
+    ///
+    /// # Errors
+    /// As [`Voice::recall`]; [`VoiceError::NameTaken`] whichever engine has a voice of that name.
+    pub fn recall(&self, name: &str, bytes: &[u8]) -> Result<(), VoiceError> {
+        self.learner_for(name)?.recall(name, bytes)
+    }
+
+    /// Forgets a learned voice. Whether there was one of that name.
+    pub fn forget(&self, name: &str) -> bool {
+        self.engines.iter().any(|engine| engine.forget(name))
+    }
+
+    fn learner(&self) -> Option<&Arc<dyn Voice>> {
+        self.engines.iter().find(|engine| engine.can_learn())
+    }
+
+    /// The engine that may learn a voice of that name.
+    fn learner_for(&self, name: &str) -> Result<&Arc<dyn Voice>, VoiceError> {
+        let learner = self.learner().ok_or_else(|| VoiceError::CannotLearn {
+            engine: "none of the configured engines".to_owned(),
+        })?;
+        if self.engines.iter().any(|engine| has(&**engine, name)) {
+            return Err(VoiceError::NameTaken { voice: name.to_owned() });
+        }
+        Ok(learner)
     }
 
     /// Does what the first request for a voice (`None`: the language's own) would have to wait for.
@@ -81,9 +129,10 @@ impl VoiceSet {
         self.speak_from(0, request, on_chunk)
     }
 
-    /// As [`speak`](Self::speak) without the first `tier` engines that speak the language, the last
-    /// of them excepted: later engines are cheaper. A voice of one that is left out is replaced by the
-    /// language's own of the next.
+    /// As [`speak`](Self::speak) without the first `tier` engines that speak the language, and
+    /// without those that learn voices, the last of all excepted: later engines are cheaper, and none
+    /// costs more than a learned voice. A voice of one that is left out is replaced by the language's
+    /// own of the next.
     ///
     /// # Errors
     /// As [`speak`](Self::speak).
@@ -97,6 +146,9 @@ impl VoiceSet {
         let mut candidates: Vec<&Arc<dyn Voice>> =
             self.engines.iter().filter(|engine| engine.supports(request.language)).collect();
         candidates.drain(..tier.min(candidates.len().saturating_sub(1)));
+        if tier > 0 && !candidates.iter().all(|engine| engine.can_learn()) {
+            candidates.retain(|engine| !engine.can_learn());
+        }
         if let Some(owner) = owner {
             candidates.sort_by_key(|engine| engine.name() != owner);
         }
@@ -135,9 +187,7 @@ impl VoiceSet {
     /// The engine that has the voice named in the request.
     fn owner(&self, request: &SpeakRequest) -> Result<Option<&str>, VoiceError> {
         let Some(wanted) = &request.voice else { return Ok(None) };
-        let has_it =
-            |engine: &&Arc<dyn Voice>| engine.voices().iter().any(|voice| &voice.name == wanted);
-        match self.engines.iter().find(has_it) {
+        match self.engines.iter().find(|engine| has(&***engine, wanted)) {
             Some(engine) => Ok(Some(engine.name())),
             None => {
                 let known: Vec<String> = self
@@ -152,8 +202,14 @@ impl VoiceSet {
     }
 }
 
+fn has(engine: &dyn Voice, name: &str) -> bool {
+    engine.voices().iter().any(|voice| voice.name == name)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::CancelToken;
 
@@ -180,7 +236,8 @@ mod tests {
 
         fn voices(&self) -> Vec<VoiceInfo> {
             let name = format!("{}_voice", self.0);
-            vec![VoiceInfo { engine: self.0.to_owned(), name, language: Language::ES }]
+            let engine = self.0.to_owned();
+            vec![VoiceInfo { engine, name, language: Language::ES, learned: false }]
         }
 
         fn speak(
@@ -195,6 +252,66 @@ mod tests {
             }
             let _ = on_chunk(&[0.1, 0.2]);
             if matches!(self.1, Behaviour::Speaks) { Ok(()) } else { Err(failed()) }
+        }
+    }
+
+    /// Learns a name from any recording, and gives the name as bytes.
+    #[derive(Default)]
+    struct Learner(Mutex<Vec<String>>);
+
+    impl Voice for Learner {
+        fn name(&self) -> &str {
+            "learner"
+        }
+
+        fn supports(&self, language: Language) -> bool {
+            language == Language::ES
+        }
+
+        fn sample_rate_hz(&self) -> u32 {
+            16_000
+        }
+
+        fn voices(&self) -> Vec<VoiceInfo> {
+            let known = self.0.lock().expect("no test panics with it");
+            let info = |name: &String| VoiceInfo {
+                engine: "learner".to_owned(),
+                name: name.clone(),
+                language: Language::ES,
+                learned: true,
+            };
+            known.iter().map(info).collect()
+        }
+
+        fn speak(
+            &self,
+            _request: &SpeakRequest,
+            on_chunk: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+        ) -> Result<(), VoiceError> {
+            let _ = on_chunk(&[0.3, 0.4]);
+            Ok(())
+        }
+
+        fn can_learn(&self) -> bool {
+            true
+        }
+
+        fn learn(&self, name: &str, _recordings: &[Recording]) -> Result<Vec<u8>, VoiceError> {
+            self.recall(name, name.as_bytes())?;
+            Ok(name.as_bytes().to_vec())
+        }
+
+        fn recall(&self, name: &str, bytes: &[u8]) -> Result<(), VoiceError> {
+            assert_eq!(name.as_bytes(), bytes);
+            self.0.lock().expect("no test panics with it").push(name.to_owned());
+            Ok(())
+        }
+
+        fn forget(&self, name: &str) -> bool {
+            let mut known = self.0.lock().expect("no test panics with it");
+            let before = known.len();
+            known.retain(|known| known != name);
+            known.len() < before
         }
     }
 
@@ -259,6 +376,68 @@ mod tests {
             outcome.expect("spoken").to_owned()
         };
         assert_eq!([0, 1, 2].map(spoken_by), ["one", "two", "two"]);
+    }
+
+    fn with_learner() -> VoiceSet {
+        VoiceSet::new(vec![
+            Arc::new(Fake("one", Behaviour::Speaks)),
+            Arc::<Learner>::default(),
+            Arc::new(Fake("two", Behaviour::Speaks)),
+        ])
+    }
+
+    #[test]
+    fn a_learned_voice_speaks_until_it_is_forgotten_and_can_be_recalled() {
+        let set = with_learner();
+        assert!(set.can_learn() && set.learned_speak(Language::ES));
+        assert!(!set.learned_speak(Language::EN));
+        let bytes = set.learn("ana", &[]).expect("it learns");
+        let spoken_by = |voice| speak(&set, &request(Language::ES, voice)).0;
+        assert_eq!(spoken_by(Some("ana")).expect("spoken"), "learner");
+        assert_eq!(spoken_by(None).expect("spoken"), "one", "the usual voice stays the usual one");
+        assert!(set.voices().iter().any(|voice| voice.name == "ana" && voice.learned));
+        for taken in ["ana", "one_voice"] {
+            assert!(matches!(set.learn(taken, &[]), Err(VoiceError::NameTaken { .. })), "{taken}");
+        }
+        assert!(set.forget("ana") && !set.forget("ana") && !set.forget("one_voice"));
+        assert!(matches!(spoken_by(Some("ana")), Err(VoiceError::UnknownVoice { .. })));
+        set.recall("ana", &bytes).expect("recalled");
+        assert_eq!(spoken_by(Some("ana")).expect("spoken"), "learner");
+    }
+
+    #[test]
+    fn a_voice_without_a_listing_speaks_and_is_not_listed() {
+        let set = with_learner();
+        set.learn("~secret", &[]).expect("it learns");
+        assert!(set.voices().iter().all(|voice| voice.name != "~secret"));
+        let (outcome, _) = speak(&set, &request(Language::ES, Some("~secret")));
+        assert_eq!(outcome.expect("spoken"), "learner");
+        let (outcome, _) = speak(&set, &request(Language::ES, Some("nobody")));
+        let error = outcome.expect_err("there is no such voice").to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_cheaper_tier_leaves_learned_voices_out_wherever_their_engine_stands() {
+        let set = with_learner();
+        set.learn("ana", &[]).expect("it learns");
+        for voice in [None, Some("ana")] {
+            let request = request(Language::ES, voice);
+            let outcome = set.speak_from(1, &request, &mut |_| ControlFlow::Continue(()));
+            assert_eq!(outcome.expect("spoken"), "two");
+        }
+        let alone = VoiceSet::new(vec![Arc::<Learner>::default()]);
+        let request = request(Language::ES, None);
+        let outcome = alone.speak_from(1, &request, &mut |_| ControlFlow::Continue(()));
+        assert_eq!(outcome.expect("spoken"), "learner");
+    }
+
+    #[test]
+    fn a_set_in_which_no_engine_learns_says_so() {
+        let set = set(vec![Fake("one", Behaviour::Speaks)]);
+        assert!(!set.can_learn() && !set.forget("one_voice"));
+        assert!(matches!(set.learn("ana", &[]), Err(VoiceError::CannotLearn { .. })));
+        assert!(matches!(set.recall("ana", &[]), Err(VoiceError::CannotLearn { .. })));
     }
 
     #[test]

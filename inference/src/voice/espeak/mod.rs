@@ -138,6 +138,7 @@ impl Voice for Espeak {
                 engine: ENGINE.to_owned(),
                 name: name.clone(),
                 language: *language,
+                learned: false,
             })
             .collect()
     }

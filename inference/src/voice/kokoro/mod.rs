@@ -498,6 +498,7 @@ impl Voice for Kokoro {
                     engine: ENGINE.to_owned(),
                     name: name.to_owned(),
                     language: language_of(name)?,
+                    learned: false,
                 })
             })
             // It comes with voices of languages that only its own phonemes do well.
