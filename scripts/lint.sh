@@ -19,7 +19,7 @@ scripts/page.sh check
 tools="$(python_env tools scripts/tools.txt)"
 "$tools/bin/shellcheck" --external-sources scripts/*.sh .ci/run
 "$tools/bin/actionlint" -color=false
-"$tools/bin/ruff" check --quiet tests scripts
-"$tools/bin/ruff" format --quiet --check tests scripts
+"$tools/bin/ruff" check --quiet tests scripts inference
+"$tools/bin/ruff" format --quiet --check tests scripts inference
 # Advisories need a database that is not in a registry; the nightly workflow checks them.
 PATH="$tools/bin:$PATH" cargo deny --log-level error check bans licenses sources
