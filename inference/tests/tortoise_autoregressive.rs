@@ -15,17 +15,18 @@ use inference::tortoise::autoregressive::{
 use inference::tortoise::import::convert::Part;
 use tortoise_support::{Fixture, assert_close};
 
-/// Sizes of the fixture's network.
-fn tiny() -> AutoregressiveConfig {
+/// Sizes of the fixture's network, by the reference's names.
+fn sizes(fixture: &Fixture) -> AutoregressiveConfig {
+    let number = |name: &str| fixture.config()[name].as_u64().expect("a size") as usize;
     AutoregressiveConfig {
-        layers: 2,
-        width: 64,
-        heads: 4,
-        text_positions: 22,
-        mel_positions: 44,
-        mel_codes: 132,
-        start_mel: 130,
-        stop_mel: 131,
+        layers: number("layers"),
+        width: number("model_dim"),
+        heads: number("heads"),
+        text_positions: number("max_text_tokens") + 2,
+        mel_positions: number("max_mel_tokens") + 2 + number("max_conditioning_inputs"),
+        mel_codes: number("number_mel_codes"),
+        start_mel: number("start_mel_token") as u32,
+        stop_mel: number("stop_mel_token") as u32,
         ..AutoregressiveConfig::default()
     }
 }
@@ -33,7 +34,7 @@ fn tiny() -> AutoregressiveConfig {
 fn model() -> (Fixture, Arc<Autoregressive>) {
     let fixture = Fixture::load("autoregressive");
     let weights = fixture.weights(Part::Autoregressive);
-    let model = Autoregressive::load(&tiny(), weights).expect("the fixture's model");
+    let model = Autoregressive::load(&sizes(&fixture), weights).expect("the fixture's model");
     (fixture, Arc::new(model))
 }
 
@@ -76,13 +77,13 @@ fn speak(slots: usize, model: &Arc<Autoregressive>, speakings: Vec<Speaking>) ->
 }
 
 fn speaking(
-    voice: &Tensor,
-    text: &[u32],
+    model: &Autoregressive,
+    (voice, text): (&Tensor, &[u32]),
     how: (Sampling, u64),
     most: usize,
 ) -> (Speaking, Receiver<Spoken>) {
     let (out, spoken) = bounded(most);
-    (Speaking::new(&tiny(), voice.clone(), text, how, most, out), spoken)
+    (Speaking::new(model.config(), voice.clone(), text, how, most, out), spoken)
 }
 
 fn latents(spoken: &Receiver<Spoken>) -> Tensor {
@@ -120,7 +121,7 @@ fn greedy_codes_and_their_scores_are_those_of_contiguous_positions() {
     let voice = fixture.value("cond_latent");
     let text = text(&fixture);
     let expected = ids(fixture.value("greedy_kv0"));
-    let (sequence, spoken) = speaking(voice, &text, (greedy(), 0), expected.len());
+    let (sequence, spoken) = speaking(&model, (voice, &text), (greedy(), 0), expected.len());
     let done = speak(2, &model, vec![sequence]);
     assert_eq!(done[0].codes(), expected);
     let latents = latents(&spoken);
@@ -135,13 +136,14 @@ fn greedy_codes_and_their_scores_are_those_of_contiguous_positions() {
 }
 
 #[test]
-fn each_stage_of_the_draw_is_that_of_the_reference() {
-    let fixture = Fixture::load("autoregressive");
+fn shares_are_those_of_the_reference() {
+    let (fixture, model) = model();
     let scores = fixture.value("samp_logits");
     let history = fixture.value("samp_hist").to_dtype(DType::U32).expect("ids");
     let history = history.to_vec2::<u32>().expect("ids");
     let (slots, codes) = scores.dims2().expect("rows");
-    let sampler = Sampler::new(slots, codes, 130, &Device::Cpu).expect("a sampler");
+    let start = model.config().start_mel;
+    let sampler = Sampler::new(slots, codes, start, &Device::Cpu).expect("a sampler");
     let mut rows = Vec::new();
     for (slot, codes) in history.iter().enumerate() {
         sampler.restart(slot).expect("a slot");
@@ -154,6 +156,44 @@ fn each_stage_of_the_draw_is_that_of_the_reference() {
 }
 
 #[test]
+fn whole_sentences_are_drawn_as_the_reference_draws_them() {
+    let (fixture, model) = model();
+    for index in 0..3 {
+        let value = |name: &str| fixture.value(&format!("seq{index}_{name}"));
+        let (drawn, codes) = (ids(value("ids")), ids(value("codes")));
+        let mut text = ids(value("text"));
+        assert_eq!(text.pop(), Some(0), "the stop that the caller adds");
+        let latents = model.latents(value("voice"), &text, &codes).expect("latents");
+        assert_close("latents", &latents, value("latents"));
+
+        // The state after the last code is asked for by the stop that comes then, where one comes.
+        let states = model.latents(value("voice"), &text, &drawn).expect("latents");
+        let scores = model.scores(&states.squeeze(0).expect("one")).expect("scores");
+        let expected = value("logits").squeeze(0).expect("one");
+        assert_close("scores", &scores, &expected);
+        let probs = value("probs").squeeze(0).expect("one");
+        let sampler =
+            Sampler::new(1, model.config().mel_codes, model.config().start_mel, &Device::Cpu)
+                .expect("a sampler");
+        sampler.restart(0).expect("a slot");
+        let units = value("uniforms").to_dtype(DType::F64).and_then(|units| units.to_vec1::<f64>());
+        for (step, unit) in units.expect("numbers").into_iter().enumerate() {
+            let row = Row { slot: 0, sampling: Sampling::default(), unit };
+            let scores = scores.narrow(0, step, 1).expect("a step");
+            let shares = sampler.shares(&scores, std::slice::from_ref(&row)).expect("shares");
+            assert_close(
+                "shares",
+                &shares.squeeze(0).expect("one"),
+                &probs.i(step).expect("a step"),
+            );
+            let code = sampler.draw(&scores, &[row]).expect("drawn")[0];
+            assert_eq!(code, Some(drawn[step]), "sentence {index}, step {step}");
+            sampler.note(&[(0, drawn[step])]).expect("noted");
+        }
+    }
+}
+
+#[test]
 fn each_session_of_a_batch_gets_what_it_gets_alone() {
     let (fixture, model) = model();
     let voice = fixture.value("cond_latent");
@@ -161,7 +201,12 @@ fn each_session_of_a_batch_gets_what_it_gets_alone() {
     let texts: [&[u32]; 3] = [&[42, 7, 200, 2, 19, 88, 3], &[9, 30], &[100, 101, 102, 5, 6]];
     let voices = [voice, &other, voice];
     let make = |index: usize| {
-        speaking(voices[index], texts[index], (Sampling::default(), 40 + index as u64), 30)
+        speaking(
+            &model,
+            (voices[index], texts[index]),
+            (Sampling::default(), 40 + index as u64),
+            30,
+        )
     };
     let alone: Vec<_> = (0..3)
         .map(|index| {
@@ -190,7 +235,7 @@ fn a_prompt_that_is_read_in_pieces_gives_the_same_codes() {
     let (fixture, model) = model();
     let voice = fixture.value("cond_latent");
     let run = |piece: usize| {
-        let (sequence, _spoken) = speaking(voice, &text(&fixture), (greedy(), 0), 12);
+        let (sequence, _spoken) = speaking(&model, (voice, &text(&fixture)), (greedy(), 0), 12);
         let make = || Slots::new(Arc::clone(&model), 1).expect("room");
         let mut batch = Batch::new(make, StepLimits { prompt_piece: piece, drafts: 0 });
         let request = Request { sequence, cancel: CancelToken::new() };
@@ -209,13 +254,13 @@ fn a_prompt_that_is_read_in_pieces_gives_the_same_codes() {
 fn a_sentence_that_never_ends_is_ended_and_one_that_is_cancelled_leaves() {
     let (fixture, model) = model();
     let voice = fixture.value("cond_latent");
-    let (sequence, spoken) = speaking(voice, &[5, 6], (Sampling::default(), 3), 43);
+    let (sequence, spoken) = speaking(&model, (voice, &[5, 6]), (Sampling::default(), 3), 43);
     let done = speak(1, &model, vec![sequence]).remove(0);
     assert!(matches!(done.end(), End::Runaway | End::Natural | End::Calm));
     assert_eq!(done.codes().len(), spoken.try_iter().count());
     assert!(done.codes().len() <= 43);
 
-    let (sequence, _spoken) = speaking(voice, &[5, 6], (Sampling::default(), 3), 43);
+    let (sequence, _spoken) = speaking(&model, (voice, &[5, 6]), (Sampling::default(), 3), 43);
     let make = || Slots::new(Arc::clone(&model), 1).expect("room");
     let mut batch = Batch::new(make, StepLimits { prompt_piece: 512, drafts: 0 });
     let cancel = CancelToken::new();
@@ -234,7 +279,7 @@ fn what_the_model_cannot_read_is_an_error_of_that_sentence() {
     let bad: [(&Tensor, &[u32]); 4] =
         [(voice, &[]), (voice, &long), (voice, &[999]), (&narrow, &[5])];
     for (voice, text) in bad {
-        let (sequence, _spoken) = speaking(voice, text, (greedy(), 0), 10);
+        let (sequence, _spoken) = speaking(&model, (voice, text), (greedy(), 0), 10);
         let make = || Slots::new(Arc::clone(&model), 1).expect("room");
         let mut batch = Batch::new(make, StepLimits { prompt_piece: 512, drafts: 0 });
         let refused = batch.enter(Request { sequence, cancel: CancelToken::new() }, ());
@@ -244,15 +289,14 @@ fn what_the_model_cannot_read_is_an_error_of_that_sentence() {
 
 #[test]
 fn codes_are_ended_as_the_reference_ends_them() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tortoise/tortoise_text.json");
-    let file = std::fs::File::open(path).expect("the fixture");
-    let fixture: serde_json::Value = serde_json::from_reader(file).expect("JSON");
-    let codes = |value: &serde_json::Value| -> Vec<u32> {
-        serde_json::from_value(value.clone()).expect("codes")
-    };
-    for case in fixture["fix_autoregressive_output"].as_array().expect("cases") {
-        let (given, expected) = (codes(&case["in"]), codes(&case["out"]));
-        let config = AutoregressiveConfig::default();
+    let fixture = Fixture::load("autoregressive");
+    let config = sizes(&fixture);
+    let mut cases = 0;
+    while fixture.has(&format!("fixup{cases}_codes")) {
+        let given = ids(fixture.value(&format!("fixup{cases}_codes")));
+        let expected = ids(fixture.value(&format!("fixup{cases}_fixed")));
         assert_eq!(fix_codes(&given, given.len(), &config), expected);
+        cases += 1;
     }
+    assert!(cases > 2, "there are cases");
 }

@@ -84,6 +84,11 @@ impl Fixture {
         self.values.get(name).unwrap_or_else(|| panic!("there is no value {name}"))
     }
 
+    /// Whether there is a value of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// Name and numbers of every weight of which the reference noted the first.
     pub fn noted(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.values
