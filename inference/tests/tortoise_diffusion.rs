@@ -20,11 +20,11 @@ const CPU: &Device = &Device::Cpu;
 const TIMES: [u32; 3] = [0, 1234, 3999];
 /// Steps of the reference's trajectories.
 const STEPS: usize = 6;
-/// As the tolerance elsewhere, for one step and for several in a row. One of the reference's
-/// frequencies is a rounding off, which the first step multiplies by 3999; what is left of the signal
-/// there is divided by less than a hundredth; and guidance makes small differences grow.
-const STEP_TOLERANCE: f32 = 3e-4;
-const STEPS_TOLERANCE: f32 = 3e-3;
+/// As the tolerance elsewhere, for each step from where the reference was, and for several in a row:
+/// one of the reference's frequencies is a rounding off, which the first step multiplies by 3999, and
+/// guidance makes small differences grow.
+const STEP_TOLERANCE: f32 = 1e-4;
+const STEPS_TOLERANCE: f32 = 5e-4;
 
 fn tiny() -> DiffusionConfig {
     DiffusionConfig { channels: 64, layers: 2, heads: 4, mel_bands: 20, latent_channels: 64 }
@@ -96,7 +96,7 @@ fn assert_within(tolerance: f32, what: &str, actual: &Tensor, expected: &Tensor)
 }
 
 #[test]
-fn schedules_are_the_reference_s() {
+fn schedules_are_those_of_the_reference() {
     let fixture = Fixture::load("diffusion");
     for count in [10, 30, 80, 200, 400] {
         let schedule = Schedule::new(count).expect("a schedule");
@@ -113,7 +113,7 @@ fn schedules_are_the_reference_s() {
 }
 
 #[test]
-fn buckets_of_distances_are_the_reference_s() {
+fn buckets_of_distances_are_those_of_the_reference() {
     let expected = integers(Fixture::load("diffusion").value("rel_bucket"));
     let middle = expected.len() as i64 / 2;
     for (index, expected) in (0..).zip(expected) {
@@ -122,7 +122,7 @@ fn buckets_of_distances_are_the_reference_s() {
 }
 
 #[test]
-fn the_voice_is_the_reference_s() {
+fn the_voice_is_that_of_the_reference() {
     let reference = Reference::load();
     let embedder = ContextualEmbedder::load(&tiny(), &reference.vb()).expect("the embedder loads");
     let clips = reference.value("cond_mel").squeeze(0).expect("clips");
@@ -133,7 +133,7 @@ fn the_voice_is_the_reference_s() {
 }
 
 #[test]
-fn the_conditioning_is_the_reference_s() {
+fn the_conditioning_is_that_of_the_reference() {
     let reference = Reference::load();
     let latents = reference.value("latents");
     let conditioner = LatentConditioner::load(&tiny(), &reference.vb()).expect("it loads");
@@ -146,7 +146,7 @@ fn the_conditioning_is_the_reference_s() {
 }
 
 #[test]
-fn the_embedding_of_steps_is_the_reference_s() {
+fn the_embedding_of_steps_is_that_of_the_reference() {
     let reference = Reference::load();
     let channels = tiny().channels;
     for time in TIMES {
@@ -158,7 +158,7 @@ fn the_embedding_of_steps_is_the_reference_s() {
 }
 
 #[test]
-fn layers_give_what_the_reference_s_do() {
+fn layers_give_what_those_of_the_reference_do() {
     let reference = Reference::load();
     let decoder = &reference.decoder;
     let conditioning = reference.conditioning(false);
@@ -174,7 +174,7 @@ fn layers_give_what_the_reference_s_do() {
 }
 
 #[test]
-fn outputs_with_the_conditioning_and_without_are_the_reference_s() {
+fn outputs_with_the_conditioning_and_without_are_those_of_the_reference() {
     let reference = Reference::load();
     let guided = reference.outputs(&reference.conditioning(true));
     let alone = reference.outputs(&reference.conditioning(false));
@@ -238,17 +238,17 @@ fn assert_steps(reference: &Reference, sampler: Sampler, trajectory: &str) {
 }
 
 #[test]
-fn ancestral_steps_are_the_reference_s() {
+fn ancestral_steps_are_those_of_the_reference() {
     assert_steps(&Reference::load(), Sampler::Ancestral, "loop_traj");
 }
 
 #[test]
-fn implicit_steps_are_the_reference_s() {
+fn implicit_steps_are_those_of_the_reference() {
     assert_steps(&Reference::load(), Sampler::Ddim, "ddim_traj");
 }
 
 #[test]
-fn whole_samplings_end_where_the_reference_s_do() {
+fn whole_samplings_end_where_those_of_the_reference_do() {
     let reference = Reference::load();
     let last = |name: &str| reference.value(name).get(STEPS - 1).expect("the last step");
     for (sampler, guidance, expected) in [
@@ -373,7 +373,7 @@ fn samplings_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn logarithms_of_magnitudes_are_the_reference_s() {
+fn logarithms_of_magnitudes_are_those_of_the_reference() {
     let fixture = Fixture::load("mel");
     let actual = denormalised(fixture.value("denorm_in")).expect("logarithms");
     assert_close("denorm", &actual, fixture.value("denorm_out"));
