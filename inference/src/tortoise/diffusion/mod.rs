@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use conditioning::{ContextualEmbedder, LatentConditioner};
 pub use modulation::{Modulation, Modulations, TimeEmbedding, sinusoids};
-pub use network::{Conditioning, DiffusionDecoder, Layer, ResidualBlock};
+pub use network::{Conditioning, DiffusionDecoder, Layer};
 pub use process::{Noise, Process, Sampler, SamplingConfig, sample};
 pub use schedule::{Schedule, Step, TRAINED_STEPS};
 

@@ -18,7 +18,7 @@ const LAST_BLOCKS: usize = 3;
 
 /// Two convolutions, with what the step says between them, added to what comes in.
 #[derive(Debug)]
-pub struct ResidualBlock {
+struct ResidualBlock {
     norm: Normalisation,
     input: Pointwise,
     output: Conv1d,
@@ -96,7 +96,7 @@ impl Conditioning {
         self.aligned.device()
     }
 
-    /// Those of the utterance's frames.
+    /// The distances between its frames.
     pub fn distances(&self) -> &Distances {
         &self.distances
     }
