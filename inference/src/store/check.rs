@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, hash_reader};
 use super::error::{Fault, FaultKind};
-use super::manifest::{Model, ModelFile};
+use super::manifest::Model;
 
 const MARKER: &str = ".verified";
 
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Depth {
+pub(crate) enum Depth {
     /// Size and time where the marker knows the file, its hash where not.
     Cheap,
     /// The hash of every file.
@@ -97,16 +97,43 @@ impl Marker {
     }
 }
 
+/// A file as it should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected<'a> {
+    /// Where it lies in its folder.
+    pub(crate) path: &'a str,
+    /// Its bytes.
+    pub(crate) size: u64,
+    /// Its digest.
+    pub(crate) sha256: Digest,
+}
+
 /// Looks at every file of `model` in `folder` and returns what is wrong; nothing, if all is well.
 pub(super) fn check_model(model: &Model, folder: &Path, depth: Depth) -> Vec<(usize, Fault)> {
+    let files = model.files.iter();
+    let expected = files.map(|file| Expected {
+        path: file.path.as_str(),
+        size: file.size,
+        sha256: file.sha256,
+    });
+    check_files(folder, &expected.collect::<Vec<_>>(), depth)
+}
+
+/// Looks at `files` in `folder`, which has no other files that are checked, and returns what is wrong
+/// with each by its place.
+pub(crate) fn check_files(
+    folder: &Path,
+    files: &[Expected<'_>],
+    depth: Depth,
+) -> Vec<(usize, Fault)> {
     let before = Marker::read(folder);
     let mut after = Marker::default();
     let mut faults = Vec::new();
-    for (index, file) in model.files.iter().enumerate() {
-        let path = folder.join(file.path.as_str());
-        match check_file(file, &path, before.files.get(file.path.as_str()), depth) {
+    for (index, file) in files.iter().enumerate() {
+        let path = folder.join(file.path);
+        match check_file(file, &path, before.files.get(file.path), depth) {
             Ok(stamp) => {
-                after.files.insert(file.path.to_string(), stamp);
+                after.files.insert(file.path.to_owned(), stamp);
             }
             Err(kind) => faults.push((index, Fault { path, kind })),
         }
@@ -142,7 +169,7 @@ pub(super) fn check_content(
 }
 
 fn check_file(
-    file: &ModelFile,
+    file: &Expected<'_>,
     path: &Path,
     stamp: Option<&Stamp>,
     depth: Depth,

@@ -72,23 +72,23 @@ pub struct NotADigest(String);
 
 /// Counts and hashes bytes on their way from one place to another.
 #[derive(Default)]
-pub(super) struct Hasher {
+pub(crate) struct Hasher {
     sha256: Sha256,
     bytes: u64,
 }
 
 impl Hasher {
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
         self.bytes += bytes.len() as u64;
     }
 
     /// How many bytes went through so far.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub(super) fn finish(self) -> Digest {
+    pub(crate) fn finish(self) -> Digest {
         Digest(self.sha256.finalize().into())
     }
 }
@@ -111,7 +111,7 @@ pub(super) fn for_each_chunk<E>(
 }
 
 /// The digest of everything that `reader` yields.
-pub(super) fn hash_reader(reader: &mut dyn Read) -> io::Result<Digest> {
+pub(crate) fn hash_reader(reader: &mut dyn Read) -> io::Result<Digest> {
     let mut hasher = Hasher::default();
     for_each_chunk(
         reader,

@@ -54,8 +54,10 @@ use std::sync::Arc;
 #[doc(hidden)]
 pub use archive::read_members_of;
 
-use check::Depth;
 use client::Clients;
+
+pub(crate) use check::{Depth, Expected, check_files};
+pub(crate) use digest::{Hasher, hash_reader};
 
 pub use digest::{Digest, NotADigest};
 pub use error::{Attempt, Fault, FaultKind, StoreError, format_bytes};
