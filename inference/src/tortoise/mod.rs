@@ -1,14 +1,21 @@
 //! Tortoise: expressive speech in any voice that a few seconds of sound are known of (Betker,
 //! "Better speech synthesis through scaling", 2023).
 //!
-//! Text becomes codes, one for every 1024 samples at 22.05 kHz, in an autoregressive model that is
+//! Text becomes codes, one for every 1024 samples at 22.05 kHz, in an [autoregressive] model that is
 //! conditioned on the voice; a decoder makes sound of what that model thought with each code.
-//! [`diffusion`] makes a mel spectrogram of it. [`layers`] holds what several of its networks share,
-//! [`random`] what they draw from, and [`import`] makes the files that they are loaded from of the
-//! published checkpoints.
+//! [`hifigan`] does that at once, while codes still come. The other way leads over a mel spectrogram,
+//! which [`diffusion`] makes and [`univnet`] gives a sound; on that way [`clvp`] can choose among
+//! several sequences of codes. [`random_voice`] makes voices that nobody has. [`layers`] holds what
+//! several of the networks share, [`random`] what they draw from, and [`import`] makes the files that
+//! they are loaded from of the published checkpoints.
 
 pub mod autoregressive;
+pub mod clvp;
+mod convolution;
 pub mod diffusion;
+pub mod hifigan;
 pub mod import;
 pub mod layers;
 pub mod random;
+pub mod random_voice;
+pub mod univnet;
