@@ -9,6 +9,7 @@
 mod arena;
 pub mod batch;
 pub mod cancel;
+pub mod device;
 mod int8;
 pub mod kept;
 pub mod language;

@@ -11,7 +11,7 @@ use inference::tortoise::random_voice::RandomVoice;
 use tortoise_support::{Fixture, assert_close};
 
 fn tiny() -> ClvpConfig {
-    ClvpConfig { width: 64, depth: 2, heads: 2, latent: 64, text_ids: 256, codes: 132 }
+    ClvpConfig { width: 64, depth: 2, heads: 2, latent: 64, text_ids: 256, codes: 256 }
 }
 
 fn clvp() -> (Fixture, Clvp) {
@@ -80,7 +80,7 @@ fn what_cannot_be_scored_is_an_error() {
     {
         assert!(clvp.scores(&ids(text), &ids(codes)).is_err(), "{text:?} {codes:?}");
     }
-    assert!(clvp.scores(&ids((1, 5)), &(ids((3, 4)) + 132.0).unwrap()).is_err(), "no such code");
+    assert!(clvp.scores(&ids((1, 5)), &(ids((3, 4)) + 256.0).unwrap()).is_err(), "no such code");
     assert!(clvp.scores(fixture.value("rms0"), &ids((3, 4))).is_err(), "no ids");
     let wide = ClvpConfig { width: 128, ..tiny() };
     assert!(Clvp::load(&wide, &fixture.weights(Part::Clvp)).is_err());

@@ -8,6 +8,7 @@ mod text;
 
 use std::ops::ControlFlow;
 
+use crate::batch::BatchStats;
 use crate::{CancelToken, Language};
 
 pub use clauses::ClauseSplitter;
@@ -19,7 +20,7 @@ pub use router::{SpokenChunk, VoiceSet};
 const SPEED_RANGE: std::ops::RangeInclusive<f32> = 0.5..=2.0;
 
 /// Brings a requested speed into the range of the engines; nonsense counts as natural speed.
-fn clamped_speed(speed: f32) -> f32 {
+pub(crate) fn clamped_speed(speed: f32) -> f32 {
     if speed.is_finite() { speed.clamp(*SPEED_RANGE.start(), *SPEED_RANGE.end()) } else { 1.0 }
 }
 
@@ -129,6 +130,11 @@ pub trait Voice: Send + Sync {
     /// The voices that can be named in a request; of one language its own (the default) first.
     /// Learned ones come last, those whose names begin with [`UNLISTED`] among them.
     fn voices(&self) -> Vec<VoiceInfo>;
+
+    /// What its batcher has done so far, for engines that have one.
+    fn batch_stats(&self) -> Option<BatchStats> {
+        None
+    }
 
     /// Does what the first request for a voice (`None`: the language's own) would have to wait for.
     /// May take some seconds, or nothing when it was done before.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Recording, SpeakRequest, UNLISTED, Voice, VoiceError, VoiceInfo};
 use crate::Language;
+use crate::batch::BatchStats;
 
 /// A piece of speech and where it came from.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +102,13 @@ impl VoiceSet {
             return Err(VoiceError::NameTaken { voice: name.to_owned() });
         }
         Ok(learner)
+    }
+
+    /// What the batchers of engines that have one have done so far, with the engine's name.
+    pub fn batch_stats(&self) -> Vec<(String, BatchStats)> {
+        let stats =
+            |engine: &Arc<dyn Voice>| Some((engine.name().to_owned(), engine.batch_stats()?));
+        self.engines.iter().filter_map(stats).collect()
     }
 
     /// Does what the first request for a voice (`None`: the language's own) would have to wait for.

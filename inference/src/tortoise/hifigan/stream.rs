@@ -20,13 +20,6 @@ pub struct Margins {
     pub lookahead: usize,
 }
 
-impl Default for Margins {
-    /// More than the published network hears.
-    fn default() -> Self {
-        Self { context: 16, lookahead: 12 }
-    }
-}
-
 impl Margins {
     /// The smallest ones that lose nothing.
     pub fn exact(config: &HifiganConfig) -> Self {

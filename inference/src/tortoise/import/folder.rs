@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::error::ImportError;
 use super::sizes::{
@@ -120,6 +121,7 @@ pub struct Imported {
     folder: PathBuf,
     sizes: Sizes,
     has_tokenizer: bool,
+    voices_of: String,
     sources: Vec<Listed>,
     skipped: Vec<Skipped>,
 }
@@ -143,6 +145,12 @@ impl Imported {
     /// The model's own tokenizer, if it came with one.
     pub fn tokenizer(&self) -> Option<PathBuf> {
         self.has_tokenizer.then(|| self.folder.join(TOKENIZER))
+    }
+
+    /// Tells the networks that hear voices from others, which hear something else: a SHA-256 in
+    /// hexadecimal digits.
+    pub fn voices_of(&self) -> &str {
+        &self.voices_of
     }
 
     /// The checkpoints that it was made from.
@@ -205,8 +213,14 @@ fn check(folder: &Path, depth: Depth) -> Result<Imported, ImportError> {
             return Err(reject(format!("its list and {SIZES} disagree on {}", weights.file())));
         }
     }
+    let hearing = [Weights::Autoregressive, Weights::Diffusion].map(Weights::file);
+    let mut voices_of = Sha256::new();
+    for file in manifest.files.iter().filter(|file| hearing.contains(&file.name.as_str())) {
+        voices_of.update(format!("{} {}\n", file.sha256, file.name));
+    }
     Ok(Imported {
         folder: folder.to_owned(),
+        voices_of: format!("{:x}", voices_of.finalize()),
         sizes,
         has_tokenizer: names.contains(TOKENIZER),
         sources: manifest.sources,
