@@ -269,14 +269,8 @@ fn recordings_and_latents_that_cannot_be_used_are_refused() {
     let sizes = sizes();
     let weights = random_weights(sizes.autoregressive.stop_mel, &device);
     let config = TortoiseConfig::default();
-    let other = Tortoise::build(
-        &sizes,
-        &config,
-        &device,
-        Tokenizer::english(),
-        "f".repeat(64),
-        &weights,
-    );
+    let other =
+        Tortoise::build(&sizes, &config, &device, Tokenizer::english(), "f".repeat(64), &weights);
     let other = other.expect("an engine");
     assert!(matches!(other.recall("ada", &bytes), Err(VoiceError::Failed { .. })));
 }

@@ -14,9 +14,9 @@ use super::TortoiseSizes;
 use super::autoregressive::{End, Sampling, Slots, Speaking, Spoken};
 use super::clips::Clips;
 use super::hifigan::{HifiganConfig, HifiganStream, Margins};
+use super::import::{self, Imported};
 use super::latents::VoiceLatents;
 use super::mel::Mel;
-use super::import::{self, Imported};
 use super::networks::{Networks, Weights, files};
 use super::preset::{Preset, Quality};
 use super::quality::{self, Candidate};
@@ -146,7 +146,14 @@ impl Tortoise {
         let weights = files(folder, device);
         let made = Self::tokenizer(&imported, config.cleaning).and_then(|tokenizer| {
             let sizes = imported.sizes().try_into()?;
-            Self::build(&sizes, config, device, tokenizer, imported.voices_of().to_owned(), &weights)
+            Self::build(
+                &sizes,
+                config,
+                device,
+                tokenizer,
+                imported.voices_of().to_owned(),
+                &weights,
+            )
         });
         made.map_err(|source| LoadError::Networks { path, source })
     }
@@ -395,7 +402,8 @@ impl Tortoise {
         let spectral = self.networks.spectral.as_ref();
         let diffusion = spectral.map(|networks| 2 * networks.diffusion.config().channels);
         latents.fits(&self.model, width, diffusion).map_err(candle_core::Error::wrap)?;
-        let row = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &self.networks.device);
+        let row =
+            |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &self.networks.device);
         Ok(VoiceTensors {
             autoregressive: row(&latents.autoregressive)?,
             diffusion: latents.diffusion.as_deref().map(row).transpose()?,

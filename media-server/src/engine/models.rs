@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Instant, SystemTime};
 
-use inference::CancelToken;
 use inference::kept::Kept;
 use inference::store::{Store, StoreError};
+use inference::tortoise::autoregressive::Sampling;
+use inference::tortoise::text::Cleaning;
+use inference::tortoise::{self, Preset, Tortoise, TortoiseConfig};
 use inference::translate::apertium::{self, Apertium, ApertiumConfig};
 use inference::translate::language_model::{self, LanguageModel, LanguageModelConfig, LoadError};
 use inference::translate::libretranslate::{self, LibreTranslate, LibreTranslateConfig, NoAddress};
@@ -19,6 +21,7 @@ use inference::translate::{
 use inference::vad::{Vad, VadError};
 use inference::voice::{Espeak, Kokoro, SpeakRequest, Voice, VoiceError, VoiceSet};
 use inference::whisper::{Recogniser, Whisper, WhisperConfig, WhisperError};
+use inference::{CancelToken, Language};
 use serde::{Deserialize, Serialize};
 
 /// In the models' folder.
@@ -53,10 +56,80 @@ pub struct ModelsConfig {
     pub voices: Vec<VoiceName>,
     /// Threads of one synthesis by Kokoro.
     pub kokoro_threads: usize,
+    /// The voice engine `tortoise`.
+    pub tortoise: TortoiseModel,
     /// Pairs such as `en-de` with an order of their own, instead of `translators`.
     pub pairs: BTreeMap<String, Vec<TranslatorName>>,
     /// Pairs that are warmed up before the server is ready, such as `en-es`.
     pub warm_up: Vec<String>,
+}
+
+/// Which model the voice engine `tortoise` has and what it computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TortoiseModel {
+    /// Name of an imported model in the models' folder, or a folder.
+    pub model: String,
+    /// Where it computes.
+    pub device: DeviceName,
+    /// How much is computed for a sentence.
+    pub preset: Preset,
+    /// Sentences that are read at a time; 0: one on a processor, 32 on a graphics card.
+    pub slots: usize,
+    /// Codes that have to be there before one becomes sound; fewer than 5 cost quality.
+    pub lookahead: usize,
+    /// The same seed says the same text in the same way.
+    pub seed: u64,
+    /// How codes are drawn.
+    pub sampling: Sampling,
+    /// What the model was trained to speak: English, for the published weights.
+    pub languages: Vec<Language>,
+    /// How text is made ready for it.
+    pub cleaning: Cleaning,
+}
+
+impl Default for TortoiseModel {
+    fn default() -> Self {
+        let engine = TortoiseConfig::default();
+        Self {
+            model: tortoise::NAME.to_owned(),
+            device: DeviceName::Auto,
+            preset: engine.preset,
+            slots: engine.slots,
+            lookahead: engine.lookahead,
+            seed: engine.seed,
+            sampling: engine.sampling,
+            languages: engine.languages,
+            cleaning: engine.cleaning,
+        }
+    }
+}
+
+impl TortoiseModel {
+    fn engine(&self) -> TortoiseConfig {
+        TortoiseConfig {
+            preset: self.preset,
+            slots: self.slots,
+            lookahead: self.lookahead,
+            seed: self.seed,
+            sampling: self.sampling.clone(),
+            languages: self.languages.clone(),
+            cleaning: self.cleaning,
+        }
+    }
+}
+
+/// Where a model computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceName {
+    /// On the first graphics card if there is one that this program is built for, else on the
+    /// processor.
+    Auto,
+    /// On the processor.
+    Cpu,
+    /// On the first graphics card.
+    Cuda,
 }
 
 /// The translators there are.
@@ -81,6 +154,8 @@ pub enum VoiceName {
     Kokoro,
     /// espeak-ng.
     EspeakNg,
+    /// Tortoise, for languages that the imported model speaks.
+    Tortoise,
 }
 
 impl Default for ModelsConfig {
@@ -98,6 +173,7 @@ impl Default for ModelsConfig {
             libretranslate: LibreTranslateConfig::default(),
             voices: vec![VoiceName::Kokoro, VoiceName::EspeakNg],
             kokoro_threads: 2,
+            tortoise: TortoiseModel::default(),
             pairs: BTreeMap::new(),
             warm_up: vec!["en-es".to_owned(), "es-en".to_owned()],
         }
@@ -134,8 +210,13 @@ impl ModelsConfig {
     /// A model is missing, or its folder cannot be read.
     pub fn files(&self) -> Result<Vec<FileStamp>, ModelError> {
         let folders = Folders::of(self)?;
-        let all =
-            [Some(folders.vad), Some(folders.whisper), folders.language_model, folders.kokoro];
+        let all = [
+            Some(folders.vad),
+            Some(folders.whisper),
+            folders.language_model,
+            folders.kokoro,
+            folders.tortoise,
+        ];
         let mut files = Vec::new();
         for folder in all.into_iter().flatten() {
             let failed = |source| ModelError::Folder { folder: folder.clone(), source };
@@ -226,6 +307,15 @@ pub enum ModelError {
     /// A voice engine cannot be set up.
     #[error("cannot set up the voices")]
     Voice(#[from] VoiceError),
+    /// The voice engine `tortoise` has no usable model: import one, or leave it out of
+    /// `models.voices`.
+    #[error("cannot load the voice engine tortoise")]
+    Tortoise(#[from] tortoise::LoadError),
+    /// `models.tortoise.device` asks for a graphics card that is not there.
+    #[error(
+        "models.tortoise.device is \"cuda\": say \"auto\" or \"cpu\", or take a program and machine with it"
+    )]
+    Device(#[from] inference::device::DeviceError),
 }
 
 impl Models {
@@ -260,8 +350,7 @@ impl Models {
         let (recogniser, translator, voices) = std::thread::scope(|scope| {
             let recogniser =
                 scope.spawn(|| load_recogniser(&folders.whisper, &config.whisper_config()));
-            let voices =
-                scope.spawn(|| load_voices(config, folders.kokoro.as_deref(), kept, &directions));
+            let voices = scope.spawn(|| load_voices(config, &folders, kept, &directions));
             let folder = folders.language_model.as_deref();
             let translator = load_translator(config, folder, kept, &directions);
             (joined(recogniser), translator, joined(voices))
@@ -289,6 +378,7 @@ struct Folders {
     whisper: PathBuf,
     language_model: Option<PathBuf>,
     kokoro: Option<PathBuf>,
+    tortoise: Option<PathBuf>,
 }
 
 impl Folders {
@@ -304,6 +394,10 @@ impl Folders {
                 .then(|| store.require(&config.language_model))
                 .transpose()?,
             kokoro: uses_kokoro.then(|| store.require("kokoro-82m")).transpose()?,
+            tortoise: config.voices.contains(&VoiceName::Tortoise).then(|| {
+                let folder = Path::new(&config.tortoise.model);
+                if folder.is_dir() { folder.to_owned() } else { store.root().join(folder) }
+            }),
         })
     }
 }
@@ -374,25 +468,39 @@ fn load_translator(
 
 fn load_voices(
     config: &ModelsConfig,
-    kokoro_folder: Option<&Path>,
+    folders: &Folders,
     kept: &Kept,
     directions: &[Direction],
 ) -> Result<VoiceSet, ModelError> {
     let mut engines: Vec<Arc<dyn Voice>> = Vec::new();
     for name in &config.voices {
-        match (name, kokoro_folder) {
-            (VoiceName::Kokoro, Some(folder)) => {
+        match (name, &folders.kokoro, &folders.tortoise) {
+            (VoiceName::Kokoro, Some(folder), _) => {
                 let kokoro = Kokoro::load(folder, config.kokoro_threads)?;
                 engines.push(Arc::new(kokoro.keeping(folder, kept.clone())));
             }
-            (VoiceName::Kokoro, None) => {}
-            (VoiceName::EspeakNg, _) => engines.push(Arc::new(Espeak::new()?)),
+            (VoiceName::Tortoise, _, Some(folder)) => {
+                engines.push(Arc::new(load_tortoise(folder, &config.tortoise)?));
+            }
+            (VoiceName::EspeakNg, ..) => engines.push(Arc::new(Espeak::new()?)),
+            (VoiceName::Kokoro | VoiceName::Tortoise, ..) => {}
         }
     }
     let voices = VoiceSet::new(engines);
     warm_up_voices(&voices, directions);
     tracing::info!("loaded the voices");
     Ok(voices)
+}
+
+fn load_tortoise(folder: &Path, config: &TortoiseModel) -> Result<Tortoise, ModelError> {
+    let device = match config.device {
+        DeviceName::Cpu => inference::device::cpu(),
+        DeviceName::Cuda => inference::device::cuda()?,
+        DeviceName::Auto => inference::device::best(),
+    };
+    let tortoise = Tortoise::load(folder, &config.engine(), &device)?;
+    tracing::info!(folder = %folder.display(), cuda = device.is_cuda(), "loaded Tortoise");
+    Ok(tortoise)
 }
 
 fn load_language_model(

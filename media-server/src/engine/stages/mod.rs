@@ -158,12 +158,14 @@ impl Stages {
         let recogniser = recogniser.map(|stats| ("transcribe", "whisper".to_owned(), stats));
         let translators = models.translator.batch_stats().into_iter();
         let translators = translators.map(|(name, stats)| ("translate", name, stats));
+        let voices = models.voices.batch_stats().into_iter();
+        let voices = voices.map(|(name, stats)| ("speak", name, stats));
         EngineStats {
             tier: self.tier(),
             pressure: self.unheard.pressure(now),
             steps: Vec::new(),
             stages: vec![of(&self.transcribe, now), of(&self.translate, now), of(&self.speak, now)],
-            batches: recogniser.into_iter().chain(translators).collect(),
+            batches: recogniser.into_iter().chain(translators).chain(voices).collect(),
         }
     }
 
