@@ -332,6 +332,10 @@ def seeds(models: Path) -> Iterator[tuple[str, str, bytes]]:
         yield "archive", name, content
     root = Path(__file__).resolve().parent.parent
     yield "manifest", "built-in", (root / "inference/models.toml").read_bytes()
+    checkpoint = root / "inference/tests/fixtures/tortoise/checkpoint.pth"
+    yield "tortoise_checkpoint", "checkpoint", checkpoint.read_bytes()
+    with zipfile.ZipFile(checkpoint) as archive:
+        yield "tortoise_checkpoint", "pickle", archive.read("checkpoint/data.pkl")
     for target, name, shrink in (
         (
             "vad_onnx",

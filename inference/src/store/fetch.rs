@@ -15,7 +15,7 @@ use super::source::{Depot, Job, Source, SupplyError};
 use super::web::HuggingFace;
 
 /// Space that is left alone beyond what a fetch needs.
-const RESERVE_BYTES: u64 = 64 << 20;
+pub(super) const RESERVE_BYTES: u64 = 64 << 20;
 
 /// A model and its files that have to be fetched.
 struct Wanted<'a> {
@@ -81,7 +81,7 @@ fn missing_files<'a>(model: &'a Model, folder: &Path) -> Vec<&'a ModelFile> {
 
 /// Waits until no other process fetches into `root`. The lock ends with the process that holds it,
 /// however that ends.
-fn lock(root: &Path, progress: &dyn Progress) -> Result<File, StoreError> {
+pub(super) fn lock(root: &Path, progress: &dyn Progress) -> Result<File, StoreError> {
     let path = root.join(".lock");
     let refuse = |error| StoreError::io("lock", &path, error);
     let file =
@@ -227,7 +227,7 @@ fn needed_space(estimates: impl Iterator<Item = (u64, u64)>) -> u64 {
     peak + RESERVE_BYTES
 }
 
-fn free_space(folder: &Path) -> Result<u64, StoreError> {
+pub(super) fn free_space(folder: &Path) -> Result<u64, StoreError> {
     let status = rustix::fs::statvfs(folder)
         .map_err(|error| StoreError::io("look at", folder, error.into()))?;
     Ok(status.f_bavail.saturating_mul(status.f_frsize))

@@ -35,6 +35,7 @@ mod client;
 mod digest;
 mod error;
 mod fetch;
+mod loose;
 mod manifest;
 mod mirror;
 mod progress;
@@ -58,6 +59,7 @@ use client::Clients;
 
 pub(crate) use check::{Depth, Expected, check_files};
 pub(crate) use digest::{Hasher, hash_reader};
+pub(crate) use loose::LooseFile;
 
 pub use digest::{Digest, NotADigest};
 pub use error::{Attempt, Fault, FaultKind, StoreError, format_bytes};

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::assemble::from_copy;
 use super::check::check_content;
-use super::client::{Running, reason};
+use super::client::{Clients, Running, reason};
 use super::digest::{Digest, for_each_chunk};
 use super::error::{Fault, StoreError};
 use super::manifest::ModelFile;
@@ -35,16 +35,7 @@ impl Source for HuggingFace {
         let Some(hub) = &job.model.hub else {
             return Err(SupplyError::Unsuitable("it has no copy of this model".to_owned()));
         };
-        let endpoint = std::env::var("HF_ENDPOINT")
-            .ok()
-            .filter(|endpoint| !endpoint.is_empty())
-            .unwrap_or_else(|| "https://huggingface.co".to_owned());
-        let base = format!(
-            "{}/{}/resolve/{}",
-            endpoint.trim_end_matches('/'),
-            hub.repository,
-            hub.revision
-        );
+        let base = hub_base(hub.repository.as_str(), hub.revision.as_str());
         let offered: Vec<_> = missing.iter().copied().filter(|file| file.hub.is_some()).collect();
         let bytes = offered.iter().map(|file| file.size).sum();
         job.ledger.plan(job.model.name.as_str(), bytes, bytes);
@@ -64,6 +55,15 @@ impl Source for HuggingFace {
     }
 }
 
+/// The address that the files of a repository lie under.
+pub(super) fn hub_base(repository: &str, revision: &str) -> String {
+    let endpoint = std::env::var("HF_ENDPOINT")
+        .ok()
+        .filter(|endpoint| !endpoint.is_empty())
+        .unwrap_or_else(|| "https://huggingface.co".to_owned());
+    format!("{}/{repository}/resolve/{revision}", endpoint.trim_end_matches('/'))
+}
+
 /// Downloads a finished model file and puts it into place.
 pub(super) fn supply_whole(job: &Job<'_>, file: &ModelFile, url: &str) -> Result<(), SupplyError> {
     let name = format!("{}--{}", job.model.name, file.path.as_str().replace('/', "--"));
@@ -71,6 +71,35 @@ pub(super) fn supply_whole(job: &Job<'_>, file: &ModelFile, url: &str) -> Result
     let result = from_copy(job, file, &path);
     let _ = fs::remove_file(path);
     result
+}
+
+/// Downloads `url`, whose length is not known and at most `most`, to `partial`, going on where an
+/// earlier attempt stopped. Each number of bytes that came is told to `received`.
+pub(super) fn download_unsized(
+    clients: &Clients,
+    url: &str,
+    partial: &Path,
+    most: u64,
+    received: &mut dyn FnMut(u64),
+) -> Result<(), SupplyError> {
+    let mut fruitless = 0;
+    loop {
+        let offset = fs::metadata(partial).map_or(0, |metadata| metadata.len());
+        let Err(stop) = receive(clients, url, partial, (offset, most), received)? else {
+            return Ok(());
+        };
+        if stop.is_final() {
+            return Err(SupplyError::Unsuitable(stop.reason));
+        }
+        if stop.status.is_some_and(|status| CANNOT_RESUME.contains(&status)) && offset > 0 {
+            remove(partial)?;
+        }
+        let now = fs::metadata(partial).map_or(0, |metadata| metadata.len());
+        fruitless = if now > offset { 0 } else { fruitless + 1 };
+        if fruitless == FRUITLESS_ATTEMPTS {
+            return Err(SupplyError::Unsuitable(stop.reason));
+        }
+    }
 }
 
 /// Downloads `url` into the depot under `name`, going on where an earlier attempt stopped.
@@ -127,7 +156,7 @@ impl Stop {
     }
 }
 
-/// One run of curl, from `offset` on. The outer error is ours (a full disk), the inner curl's.
+/// One run of curl, from `offset` on to the end at `size`.
 fn attempt(
     job: &Job<'_>,
     url: &str,
@@ -135,23 +164,44 @@ fn attempt(
     offset: u64,
     size: u64,
 ) -> Result<Result<(), Stop>, SupplyError> {
+    let mut note = |bytes| job.ledger.downloaded(job.model.name.as_str(), bytes);
+    let received = receive(job.clients, url, partial, (offset, size), &mut note)?;
+    Ok(received.and_then(|received| {
+        if received == size - offset {
+            return Ok(());
+        }
+        let reason = format!("{url} yields {} bytes, expected {size}", offset + received);
+        Err(Stop { status: Some(0), reason })
+    }))
+}
+
+/// One run of curl, from `offset` on, for a file of at most `most` bytes. Gives how many bytes came.
+/// The outer error is ours (a full disk), the inner curl's.
+fn receive(
+    clients: &Clients,
+    url: &str,
+    partial: &Path,
+    (offset, most): (u64, u64),
+    note: &mut dyn FnMut(u64),
+) -> Result<Result<u64, Stop>, SupplyError> {
+    let room = most.saturating_sub(offset);
     let mut file = File::options()
         .append(true)
         .create(true)
         .open(partial)
         .map_err(|error| StoreError::io("create", partial, error))?;
-    let mut running = Running::start(&mut curl(job, url, offset)?)?;
+    let mut running = Running::start(&mut curl(clients, url, offset)?)?;
     let mut errors = running.child().stderr.take().expect("the error output is piped");
     let output = running.child().stdout.take().expect("the output is piped");
     let mut received = 0;
     // curl writes its few words of error after the last byte: the pipe cannot fill up meanwhile.
-    let copied = for_each_chunk(&mut output.take(size - offset + 1), CopyError::Read, |chunk| {
+    let copied = for_each_chunk(&mut output.take(room + 1), CopyError::Read, |chunk| {
         received += chunk.len() as u64;
-        if received > size - offset {
+        if received > room {
             return Err(CopyError::TooMuch);
         }
         file.write_all(chunk).map_err(CopyError::Write)?;
-        job.ledger.downloaded(job.model.name.as_str(), chunk.len() as u64);
+        note(chunk.len() as u64);
         Ok(())
     });
     match copied {
@@ -161,7 +211,7 @@ fn attempt(
             return Ok(Err(Stop { status: Some(0), reason: error.to_string() }));
         }
         Err(CopyError::TooMuch) => {
-            let reason = format!("{url} yields more than the expected {size} bytes");
+            let reason = format!("{url} yields more than the expected {most} bytes");
             return Ok(Err(Stop { status: None, reason }));
         }
     }
@@ -171,15 +221,10 @@ fn attempt(
         .child()
         .wait()
         .map_err(|error| SupplyError::Unsuitable(format!("curl was lost: {error}")))?;
-    if status.success() && received == size - offset {
-        return Ok(Ok(()));
+    if status.success() {
+        return Ok(Ok(received));
     }
-    let reason = if status.success() {
-        format!("{url} yields {} bytes, expected {size}", offset + received)
-    } else {
-        format!("{url}: {}", reason(&words, status))
-    };
-    Ok(Err(Stop { status: status.code(), reason }))
+    Ok(Err(Stop { status: status.code(), reason: format!("{url}: {}", reason(&words, status)) }))
 }
 
 enum CopyError {
@@ -188,8 +233,8 @@ enum CopyError {
     TooMuch,
 }
 
-fn curl(job: &Job<'_>, url: &str, offset: u64) -> Result<Command, SupplyError> {
-    let mut command = job.clients.curl.command()?;
+fn curl(clients: &Clients, url: &str, offset: u64) -> Result<Command, SupplyError> {
+    let mut command = clients.curl.command()?;
     command
         .args(["--fail", "--location", "--silent", "--show-error", "--globoff"])
         // Give up on a dead line, not on a slow one.

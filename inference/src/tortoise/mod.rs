@@ -7,8 +7,8 @@
 //! which [`diffusion`] makes and [`univnet`] gives a sound; on that way [`clvp`] can choose among
 //! several sequences of codes. A voice is learned from [`clips`], through the spectrograms of [`mel`];
 //! [`random_voice`] makes voices that nobody has. [`layers`] holds what several of the networks share,
-//! [`random`] what they draw from, and [`import`] makes the files that they are loaded from of the
-//! published checkpoints. [`Tortoise`] puts them together, for many sessions at a time.
+//! [`random`] what they draw from, [`import`] makes the files that they are loaded from of the published
+//! checkpoints, and [`fetch`] brings those. [`Tortoise`] puts them together, for many sessions at a time.
 
 pub mod autoregressive;
 pub mod clips;
@@ -16,6 +16,7 @@ pub mod clvp;
 mod convolution;
 pub mod diffusion;
 mod engine;
+pub mod fetch;
 pub mod hifigan;
 pub mod import;
 pub mod latents;

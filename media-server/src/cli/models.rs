@@ -1,6 +1,7 @@
 //! `dragoman models`: lists, fetches and checks the weights, and says where they are.
 
 mod console;
+mod import;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -8,6 +9,8 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use inference::store::{Manifest, Mirror, Model, State, Store, format_bytes};
+use inference::tortoise::fetch::Unpinned;
+use inference::tortoise::import::{FOLDER, verified, verified_in_full};
 use serde::Serialize;
 
 pub use console::Console;
@@ -50,8 +53,15 @@ enum ModelsCommand {
     },
     /// Fetch what is missing or corrupt; an interrupted fetch goes on where it stopped.
     Fetch {
-        /// Models to fetch; all when none is named.
+        /// Models to fetch; all that are listed when none is named. `tortoise` is fetched (4.4 GB)
+        /// and imported only when it is named.
         names: Vec<String>,
+        /// Of tortoise, take checkpoints of which no SHA-256 is known as they are.
+        #[arg(long, conflicts_with = "skip_unpinned")]
+        trust_unpinned: bool,
+        /// Of tortoise, do without checkpoints of which no SHA-256 is known.
+        #[arg(long)]
+        skip_unpinned: bool,
     },
     /// Hash every file; fails when one is missing or not what it should be.
     Verify {
@@ -62,6 +72,23 @@ enum ModelsCommand {
     Path {
         /// The model.
         name: Option<String>,
+    },
+    /// Make weights of the published checkpoints of Tortoise, or of ones trained further.
+    #[command(after_help = "Needed are autoregressive.pth, and hifidecoder.pth (quick) or both \
+                            diffusion_decoder.pth and vocoder.pth (thorough). clvp2.pth ranks \
+                            candidates, rlg_auto.pth and rlg_diffuser.pth make random voices. A \
+                            tokenizer.json beside them is taken too. Nothing in the checkpoints \
+                            is run: what is more than a dictionary of tensors is refused. They \
+                            are published at huggingface.co/jbetker/tortoise-tts-v2 (in .models) \
+                            and huggingface.co/Manmay/tortoise-tts (hifidecoder.pth).")]
+    ImportTortoise {
+        /// Folder of the checkpoints (*.pth).
+        #[arg(value_name = "DIR")]
+        from: PathBuf,
+        /// Folder to write, which must not be there yet; tortoise beside the other models if not
+        /// given.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -76,9 +103,20 @@ pub fn run(args: ModelsArgs) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     match command {
         ModelsCommand::List { json } => list(&store, json, &mut output),
-        ModelsCommand::Fetch { names } => fetch(&store, &names),
+        ModelsCommand::Fetch { names, trust_unpinned, skip_unpinned } => {
+            let unpinned = match (trust_unpinned, skip_unpinned) {
+                (true, _) => Unpinned::Trust,
+                (false, true) => Unpinned::Skip,
+                (false, false) => Unpinned::Refuse,
+            };
+            fetch(&store, names, unpinned, &mut output)
+        }
         ModelsCommand::Verify { names } => verify(&store, &names, &mut output),
         ModelsCommand::Path { name } => path(&store, name.as_deref(), &mut output),
+        ModelsCommand::ImportTortoise { from, out } => {
+            let to = out.unwrap_or_else(|| store.root().join(FOLDER));
+            import::run(&from, &to, &mut output)
+        }
     }
     .or_else(forgive_closed_pipe)
 }
@@ -101,7 +139,21 @@ fn open(
     Ok(store)
 }
 
-fn fetch(store: &Store, names: &[String]) -> anyhow::Result<()> {
+fn fetch(
+    store: &Store,
+    mut names: Vec<String>,
+    unpinned: Unpinned,
+    output: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let asked = names.len();
+    names.retain(|name| name != FOLDER);
+    if names.len() < asked {
+        import::fetch(store, unpinned, output)?;
+        // No names are left, which does not mean all models.
+        if names.is_empty() {
+            return Ok(());
+        }
+    }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let console = Console::new();
     let result = store.fetch(&names, &console);
@@ -117,9 +169,15 @@ fn verify(store: &Store, names: &[String], output: &mut dyn Write) -> anyhow::Re
     } else {
         names.iter().map(String::as_str).collect()
     };
-    let mut errors = Vec::new();
+    let mut errors: Vec<anyhow::Error> = Vec::new();
     for name in &names {
-        match store.verify(name) {
+        let result = if *name == FOLDER {
+            let imported = verified_in_full(&store.root().join(FOLDER));
+            imported.map(|imported| imported.folder().to_owned()).map_err(Into::into)
+        } else {
+            store.verify(name).map_err(Into::into)
+        };
+        match result {
             Ok(folder) => writeln!(output, "{name}: sound, in {}", folder.display())?,
             Err(error) => errors.push(error),
         }
@@ -127,7 +185,7 @@ fn verify(store: &Store, names: &[String], output: &mut dyn Write) -> anyhow::Re
     let failed = errors.len();
     match errors.pop() {
         None => Ok(()),
-        Some(error) if failed == 1 => Err(error.into()),
+        Some(error) if failed == 1 => Err(error),
         Some(last) => {
             let lines: Vec<_> =
                 errors.iter().chain([&last]).map(|error| format!("\n  {error}")).collect();
@@ -138,6 +196,7 @@ fn verify(store: &Store, names: &[String], output: &mut dyn Write) -> anyhow::Re
 
 fn path(store: &Store, name: Option<&str>, output: &mut dyn Write) -> anyhow::Result<()> {
     let path = match name {
+        Some(FOLDER) => verified(&store.root().join(FOLDER))?.folder().to_owned(),
         Some(name) => store.require(name)?,
         None => store.root().to_owned(),
     };
@@ -192,6 +251,13 @@ fn list(store: &Store, json: bool, output: &mut dyn Write) -> anyhow::Result<()>
         )?;
     }
     writeln!(output, "\nin {}", listing.root.display())?;
+    let tortoise = store.root().join(FOLDER);
+    let state = match verified(&tortoise) {
+        Ok(_) => "imported".to_owned(),
+        Err(_) if !tortoise.exists() => "not there; fetched only when it is named".to_owned(),
+        Err(error) => format!("cannot be used: {error}"),
+    };
+    writeln!(output, "{FOLDER} (optional, Apache-2.0, expressive voices): {state}")?;
     Ok(())
 }
 
@@ -258,9 +324,17 @@ mod tests {
         let args = parse("models --models /m fetch whisper-base silero-vad --mirror /srv").unwrap();
         assert_eq!(args.models, Some(PathBuf::from("/m")));
         assert_eq!(args.mirror.as_deref(), Some("/srv"));
-        let ModelsCommand::Fetch { names } = args.command else { panic!("not a fetch") };
+        let ModelsCommand::Fetch { names, .. } = args.command else { panic!("not a fetch") };
         assert_eq!(names, ["whisper-base", "silero-vad"]);
         assert!(parse("models remove").is_err());
+        let args = parse("models import-tortoise /pth --out /weights").unwrap();
+        let ModelsCommand::ImportTortoise { from, out } = args.command else {
+            panic!("not an import")
+        };
+        assert_eq!((from, out), ("/pth".into(), Some("/weights".into())));
+        assert!(parse("models import-tortoise").is_err());
+        assert!(parse("models fetch tortoise --skip-unpinned").is_ok());
+        assert!(parse("models fetch tortoise --skip-unpinned --trust-unpinned").is_err());
     }
 
     #[test]
@@ -284,6 +358,33 @@ mod tests {
         assert_eq!(listing["models"].as_array().unwrap().len(), store.models().len());
         assert_eq!(listing["models"][0]["state"], "missing");
         assert_eq!(listing["models"][0]["licence"], "MIT");
+    }
+
+    #[test]
+    fn what_is_optional_is_told_apart_and_verified_and_found_when_it_is_named() {
+        let (folder, store) = empty_store();
+        let mut output = Vec::new();
+        list(&store, false, &mut output).unwrap();
+        let text = String::from_utf8(output).unwrap();
+        assert!(text.contains("tortoise (optional, Apache-2.0"), "{text}");
+        assert!(text.contains("not there; fetched only when it is named"), "{text}");
+        std::fs::create_dir(folder.path().join(FOLDER)).unwrap();
+        let names = [FOLDER.to_owned()];
+        for error in [
+            verify(&store, &names, &mut Vec::new()).unwrap_err(),
+            path(&store, Some(FOLDER), &mut Vec::new()).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("is not what an import wrote"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_fetch_of_what_is_optional_is_refused_where_a_digest_is_not_known() {
+        let (folder, store) = empty_store();
+        let names = vec![FOLDER.to_owned()];
+        let error = fetch(&store, names, Unpinned::Refuse, &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("--trust-unpinned"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

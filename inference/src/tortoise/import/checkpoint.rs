@@ -206,6 +206,9 @@ fn read_member(
     if entry.size() > limit {
         return Err(damaged(format!("the member {name} is larger than in any checkpoint")));
     }
+    if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
+        return Err(damaged(format!("the member {name} is compressed")));
+    }
     let options = ZipReadOptions::new().ignore_crc32(entry.crc32() == 0);
     let member = archive.by_index_with_options(index, options).map_err(|error| broken(&error))?;
     let mut content = Vec::new();

@@ -39,6 +39,9 @@ pub use error::{ImportError, PartError};
 pub use folder::{Imported, Listed, Sizes, Skipped, verified, verified_in_full};
 pub use weights::Weights;
 
+/// Where an import is kept among the models unless another folder is named.
+pub const FOLDER: &str = "tortoise";
+
 /// Files that are published beside those that are imported, and why they are not.
 const UNUSED: [(&str, &str); 4] = [
     ("cvvp.pth", "it ranks by likeness to the voice, which the authors gave up in version 2.4"),

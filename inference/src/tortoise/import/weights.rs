@@ -10,7 +10,7 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::checkpoint::{Checkpoint, dtype};
 use super::convert::{Origin, Part, plan};
@@ -19,8 +19,7 @@ use super::sizes::Shapes;
 use crate::store::{Digest, Hasher};
 
 /// One file of weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Weights {
     /// Text and a voice to codes.
     Autoregressive,
@@ -74,6 +73,28 @@ impl Weights {
             Self::RandomVoiceAutoregressive => "random-voice-autoregressive.safetensors",
             Self::RandomVoiceDiffusion => "random-voice-diffusion.safetensors",
         }
+    }
+
+    /// The SHA-256 of the checkpoint that is published, where it is known: those of
+    /// huggingface.co/jbetker/tortoise-tts-v2 as packagers of the reference implementation pinned
+    /// them in 2022. None was found of `hifidecoder.pth`.
+    pub fn published(self) -> Option<Digest> {
+        let digest = match self {
+            Self::Autoregressive => {
+                "9c6651b9996df6cef6a1fc459738ae207ab60f902ec49b4d0623ca8ab6110d51"
+            }
+            Self::Diffusion => "ea776fc354eabb70cfae145777153483fad72e3e0c5ea345505ded2231a90ce1",
+            Self::Univnet => "16e8153e9f8ffb00b116f7f67833df2802fcf81e6bc173acc3b3b4bf9f04189d",
+            Self::Clvp => "6097e708cf692eb93bd770880660953935e87e8995eb864819bbe51b7d91342c",
+            Self::RandomVoiceAutoregressive => {
+                "4473c125482e2a3322a5ea762025a0c6ec657955c3002cf099c0635d79967551"
+            }
+            Self::RandomVoiceDiffusion => {
+                "6e84b1ce60631c56dc8dec3d27c131993dd99d3060e7919cc351857457dbfdac"
+            }
+            Self::Hifigan => return None,
+        };
+        Some(digest.parse().expect("a test holds that it is a digest"))
     }
 
     /// The network.
@@ -273,5 +294,27 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_checkpoints_but_one_are_known_by_their_digest() {
+        let known = Weights::ALL.iter().filter_map(|weights| weights.published());
+        let known: std::collections::HashSet<_> = known.collect();
+        assert_eq!(known.len(), Weights::ALL.len() - 1);
+        assert_eq!(Weights::Hifigan.published(), None);
+    }
+
+    #[test]
+    fn files_have_names_of_their_own() {
+        let files: std::collections::HashSet<_> = Weights::ALL
+            .iter()
+            .flat_map(|weights| [weights.file(), weights.checkpoint()])
+            .collect();
+        assert_eq!(files.len(), 2 * Weights::ALL.len());
     }
 }

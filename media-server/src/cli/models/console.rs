@@ -1,4 +1,5 @@
-//! Shows on standard error how a fetch goes on: a bar on a terminal, now and then a line elsewhere.
+//! Shows on standard error how a fetch or an import goes on: a bar on a terminal, now and then a line
+//! elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 const BAR_TEMPLATE: &str = "{prefix}  [{bar:24}] {percent:>3}%  {msg}";
 
-/// Progress of a fetch on standard error.
+/// Progress of a fetch or an import on standard error.
 pub struct Console {
     started: Instant,
     /// `None` where standard error is no terminal.
@@ -48,7 +49,26 @@ impl Console {
         }
     }
 
-    fn line(&self, text: &str) {
+    /// Says how far the work on `what` is, in bytes.
+    pub fn work(&self, what: &str, done: u64, all: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(all);
+            bar.set_position(done);
+            bar.set_prefix(what.to_owned());
+            return;
+        }
+        let mut state = self.state.lock();
+        let last = *state.last_line.get_or_insert_with(Instant::now);
+        if last.elapsed() >= LINE_INTERVAL && done < all {
+            state.last_line = Some(Instant::now());
+            let percent = (done * 100).checked_div(all).unwrap_or(100);
+            let (done, all) = (format_bytes(done), format_bytes(all));
+            self.line(&format!("{what}: {percent}%, {done} of {all}"));
+        }
+    }
+
+    /// Says `text` on a line of its own.
+    pub fn line(&self, text: &str) {
         // Whether or not anybody sees how it goes on, it goes on.
         match &self.bar {
             Some(bar) => bar.suspend(|| {
