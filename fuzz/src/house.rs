@@ -1,6 +1,6 @@
 //! A house where nobody lives, for the HTTP face's target: every request gets as far as its parser.
 
-use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession, NewVoice};
 use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, VoiceInfo};
 use tokio::sync::broadcast;
 
@@ -90,6 +90,22 @@ impl House for EmptyHouse {
 
     fn voices(&self) -> Vec<VoiceInfo> {
         Vec::new()
+    }
+
+    fn can_learn(&self) -> bool {
+        true
+    }
+
+    async fn learn_voice(&self, _: NewVoice) -> Result<VoiceInfo, HouseError> {
+        Err(HouseError::BadRecording("nobody listens to it".to_owned()))
+    }
+
+    fn forget_voice(&self, _: &str) -> Result<(), HouseError> {
+        Ok(())
+    }
+
+    fn keep_voice(&self, _: &str, identity: &str, _: &str) -> Result<VoiceInfo, HouseError> {
+        Err(HouseError::NoSuchParticipant(identity.to_owned()))
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -68,6 +68,7 @@ impl Ledger {
             | EventKind::ParticipantJoined { .. }
             | EventKind::ParticipantLeft { .. }
             | EventKind::ParticipantMuted { .. }
+            | EventKind::ParticipantVoice { .. }
             | EventKind::ChannelInterpreter { .. }
             | EventKind::ServerTier { .. } => return,
         };

@@ -20,11 +20,11 @@ use thiserror::Error;
 
 use crate::resample::{ResampleError, Resampler};
 
-/// Sample rate of everything read here.
+/// Sample rate of what is read for recognition.
 const RATE_HZ: u32 = 16_000;
 
-/// Longest Opus packet, 120 ms (RFC 6716, section 3.2.5), at 16 kHz.
-const LONGEST_OPUS_PACKET: usize = 1_920;
+/// Longest Opus packet, 120 ms (RFC 6716, section 3.2.5).
+const LONGEST_OPUS_PACKET_MS: u32 = 120;
 
 /// Why a file cannot be read or written. Every variant names the file.
 #[derive(Debug, Error)]
@@ -68,7 +68,7 @@ pub enum AudioFileError {
         reason: String,
     },
     /// The file's sample rate is not one that audio uses, or it changes on the way.
-    #[error("{path} cannot be converted to 16 kHz")]
+    #[error("{path} cannot be converted to another sample rate")]
     Rate {
         /// Which file.
         path: PathBuf,
@@ -87,8 +87,8 @@ pub enum AudioFileError {
     },
 }
 
-/// An audio file that is being read: an iterator of blocks of 16 kHz mono samples, -1 to 1, of any
-/// length. Channels are averaged. After an error the file is over.
+/// An audio file that is being read: an iterator of blocks of mono samples, -1 to 1, of any length, at
+/// 16 kHz or another rate of Opus. Channels are averaged. After an error the file is over.
 ///
 /// What is missing at the end of a file that was cut off, or cannot be decoded in its middle, is
 /// left out with a warning in the log; only a file without any sound is an error.
@@ -96,10 +96,11 @@ pub struct AudioFile {
     path: PathBuf,
     format: Box<dyn FormatReader + 'static>,
     track: u32,
+    rate_hz: u32,
     codec: Codec,
     /// Made when the first samples tell the rate.
     resampler: Option<(u32, Resampler)>,
-    /// Samples at 16 kHz that are not sound: the resampler's delay, Opus's pre-skip.
+    /// Samples at that rate that are not sound: the resampler's delay, Opus's pre-skip.
     skip: usize,
     decoded: bool,
     over: bool,
@@ -109,7 +110,7 @@ pub struct AudioFile {
 /// Who decodes the packets.
 enum Codec {
     Symphonia(Box<dyn AudioDecoder>),
-    /// Decodes to 16 kHz mono itself.
+    /// Decodes to mono at the rate wanted itself.
     Opus(opus::Decoder),
 }
 
@@ -119,6 +120,14 @@ impl AudioFile {
     /// # Errors
     /// Any but [`AudioFileError::Write`].
     pub fn open(path: &Path) -> Result<Self, AudioFileError> {
+        Self::open_at(path, RATE_HZ)
+    }
+
+    /// As [`open`](Self::open), at 8, 12, 16, 24 or 48 kHz, which Opus knows.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_at(path: &Path, rate_hz: u32) -> Result<Self, AudioFileError> {
         let path = path.to_owned();
         let read_error =
             |path: &Path, source| AudioFileError::Read { path: path.to_owned(), source };
@@ -146,9 +155,10 @@ impl AudioFile {
             .and_then(|track| Some((track, track.codec_params.as_ref()?.audio()?)))
             .ok_or_else(|| unsupported("no track of a known kind".into()))?;
         let (codec, skip) =
-            Codec::for_track(parameters, track.delay.unwrap_or(0)).map_err(unsupported)?;
+            Codec::for_track(parameters, track.delay.unwrap_or(0), rate_hz).map_err(unsupported)?;
         Ok(Self {
             track: track.id,
+            rate_hz,
             path,
             format,
             codec,
@@ -196,7 +206,8 @@ impl AudioFile {
     fn decode(&mut self, packet: &Packet) -> Result<Vec<f32>, AudioFileError> {
         let decoded = match &mut self.codec {
             Codec::Opus(decoder) => {
-                let mut block = vec![0.0; LONGEST_OPUS_PACKET];
+                let longest = self.rate_hz * LONGEST_OPUS_PACKET_MS / 1_000;
+                let mut block = vec![0.0; longest as usize];
                 match decoder.decode_float(&packet.data, &mut block, false) {
                     Ok(length) => {
                         block.truncate(length);
@@ -228,15 +239,15 @@ impl AudioFile {
         }
     }
 
-    /// Converts to 16 kHz. A file that changes its rate on the way is flushed and goes on at the
-    /// new one.
+    /// Converts to the rate wanted. A file that changes its rate on the way is flushed and goes on
+    /// at the new one.
     fn convert(&mut self, rate: u32, mono: &[f32]) -> Result<Vec<f32>, AudioFileError> {
         let mut block = Vec::new();
         if self.resampler.as_ref().is_some_and(|(known, _)| *known != rate) {
             self.flush(&mut block);
         }
         if self.resampler.is_none() {
-            let resampler = Resampler::new(rate, RATE_HZ)
+            let resampler = Resampler::new(rate, self.rate_hz)
                 .map_err(|source| AudioFileError::Rate { path: self.path.clone(), source })?;
             // What is flushed from the old rate stands before the new delay; a file whose rate
             // changes keeps those few milliseconds.
@@ -287,18 +298,23 @@ impl Iterator for AudioFile {
 }
 
 impl Codec {
-    /// The decoder, and how many of its first samples at 16 kHz are to be dropped; or what stands
-    /// in the way.
-    fn for_track(parameters: &AudioCodecParameters, delay: u32) -> Result<(Self, usize), String> {
+    /// The decoder, and how many of its first samples at the rate wanted are to be dropped; or what
+    /// stands in the way.
+    fn for_track(
+        parameters: &AudioCodecParameters,
+        delay: u32,
+        rate_hz: u32,
+    ) -> Result<(Self, usize), String> {
         if parameters.codec == CODEC_ID_OPUS {
             let channels = parameters.channels.as_ref().map_or(1, |channels| channels.count());
             if channels > 2 {
                 return Err(format!("opus with {channels} channels"));
             }
-            let decoder = opus::Decoder::new(RATE_HZ, opus::Channels::Mono)
+            let decoder = opus::Decoder::new(rate_hz, opus::Channels::Mono)
                 .map_err(|error| error.to_string())?;
             // The pre-skip counts samples at 48 kHz (RFC 7845, section 4.2).
-            return Ok((Self::Opus(decoder), delay as usize / 3));
+            let skip = u64::from(delay) * u64::from(rate_hz) / 48_000;
+            return Ok((Self::Opus(decoder), usize::try_from(skip).unwrap_or(usize::MAX)));
         }
         symphonia::default::get_codecs()
             .make_audio_decoder(parameters, &AudioDecoderOptions::default())

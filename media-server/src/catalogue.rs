@@ -2,7 +2,7 @@
 
 use inference::Language;
 use inference::translate::Translator as _;
-use signaling::wire::{LanguageInfo, VoiceInfo};
+use signaling::wire::{LanguageInfo, VoiceInfo, VoiceKind};
 
 use crate::engine::Models;
 
@@ -14,12 +14,15 @@ pub fn languages(
     let wanted: Vec<Language> = Language::all().filter(|to| wanted(*to)).collect();
     Language::all()
         .map(|from| {
-            let targets = wanted.iter().filter(|to| **to != from);
-            let targets = targets.filter(|to| models.translator.supports(from, **to));
+            let targets = wanted.iter().copied().filter(|to| *to != from);
+            let targets = targets.filter(|to| models.translator.supports(from, *to));
+            let targets: Vec<Language> = targets.collect();
+            let own_voice = targets.iter().filter(|to| models.voices.learned_speak(**to));
             let info = LanguageInfo {
                 code: from.to_string(),
                 name: from.english_name().to_owned(),
-                targets: targets.map(ToString::to_string).collect(),
+                own_voice: own_voice.map(ToString::to_string).collect(),
+                targets: targets.iter().map(ToString::to_string).collect(),
             };
             (from, info)
         })
@@ -35,6 +38,7 @@ pub fn voices(models: &Models) -> Vec<VoiceInfo> {
             name: voice.name,
             language: voice.language.to_string(),
             engine: voice.engine,
+            kind: if voice.learned { VoiceKind::Learned } else { VoiceKind::BuiltIn },
         })
         .collect()
 }

@@ -15,6 +15,7 @@ use signaling::{ApiKey, KeyError, NamedKey, TurnConfig, TurnError};
 use signaling::{LimitsConfig, Network, TlsFiles};
 
 use crate::engine::{EngineConfig, ModelsConfig};
+use crate::learning::VoicesConfig;
 use crate::media::MediaConfig;
 use crate::rooms::{HouseConfig, RoomsConfig};
 use crate::segmenter::SegmenterConfig;
@@ -49,6 +50,8 @@ pub struct Config {
     pub webhooks: WebhooksConfig,
     /// Where and how long transcripts are kept.
     pub transcripts: TranscriptsConfig,
+    /// Where learned voices are stored.
+    pub voices: VoicesConfig,
 }
 
 /// The HTTP face.
@@ -282,6 +285,7 @@ impl Config {
             segmenter: self.segmenter.clone(),
             engine: self.engine.clone(),
             transcripts: None,
+            voices: self.voices.place(),
         }
     }
 }

@@ -4,13 +4,14 @@
 //! decoded speech passes through rings ([`media::frames`]) to the [`listener`], whose [`segmenter`]
 //! cuts it; the [`engine`] recognises, translates and speaks; the [`speaker`] fills the playout
 //! rings; and [`rooms`] knows who hears whom. The [`studio`] has the models without a room, the
-//! [`catalogue`] lists what they offer. [`cli`] puts them together.
+//! [`catalogue`] lists what they offer, [`learning`] is about voices that are learned. [`cli`] puts them together.
 
 pub mod audio_file;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod learning;
 pub mod listener;
 pub mod media;
 pub mod metrics;

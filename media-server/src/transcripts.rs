@@ -53,7 +53,7 @@ impl TranscriptsConfig {
         match &self.path {
             Some(path) if path.as_os_str().is_empty() => Ok(None),
             Some(path) => Ok(Some(path.clone())),
-            None => default_file(|name| std::env::var_os(name).map(PathBuf::from)).map(Some),
+            None => default_file(environment).map(Some),
         }
     }
 
@@ -72,14 +72,26 @@ impl TranscriptsConfig {
     }
 }
 
+fn environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
+/// The program's folder in the user's data folder; `None` when the environment names no such place.
+pub(crate) fn data_folder() -> Option<PathBuf> {
+    data_folder_of(environment)
+}
+
 /// `variable` reads the environment.
-fn default_file(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, NoDataFolder> {
+fn data_folder_of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     // The XDG base directory specification has relative paths ignored.
     let set = |name| variable(name).filter(|path: &PathBuf| path.is_absolute());
     let folder = set("XDG_DATA_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".local").join("share")))
-        .ok_or(NoDataFolder)?;
-    Ok(folder.join("dragoman").join("transcripts.sqlite3"))
+        .or_else(|| set("HOME").map(|home| home.join(".local").join("share")))?;
+    Some(folder.join("dragoman"))
+}
+
+fn default_file(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, NoDataFolder> {
+    Ok(data_folder_of(variable).ok_or(NoDataFolder)?.join("transcripts.sqlite3"))
 }
 
 #[cfg(test)]

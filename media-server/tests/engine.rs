@@ -380,6 +380,7 @@ async fn without_headroom_who_would_speak_is_told_to_come_back_and_who_listens_i
             ..EngineConfig::default()
         },
         transcripts: None,
+        voices: None,
     };
     let models = Arc::new(ModelsInUse::new(models(Ears::default(), quick())));
     let rooms = Rooms::open(&models, &config).unwrap();

@@ -181,6 +181,7 @@ impl Server {
                 ..EngineConfig::default()
             },
             transcripts: None,
+            voices: None,
         };
         let rooms =
             Arc::new(Rooms::open(&Arc::new(ModelsInUse::new(planted.models())), &config).unwrap());

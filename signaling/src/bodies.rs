@@ -195,6 +195,22 @@ impl<S: Send + Sync> FromRequestParts<S> for ParticipantPath {
     }
 }
 
+/// The voice in the path; a name that no voice can have is not found.
+pub(crate) struct VoicePath(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for VoicePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let no_such_voice = |detail: &str| ApiError::new(Kind::NoSuchVoice, detail);
+        let Path(voice) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| no_such_voice("the path is not UTF-8"))?;
+        validate::voice_name(&voice).map_err(|detail| no_such_voice(&detail))?;
+        Ok(Self(voice))
+    }
+}
+
 fn no_such_room(detail: &str) -> ApiError {
     ApiError::new(Kind::NoSuchRoom, detail)
 }
@@ -211,7 +227,7 @@ fn essence(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Parameters after the media type (`;charset=utf-8`) are allowed, another type is not.
-fn require_media_type(headers: &HeaderMap, expected: &str) -> Result<(), ApiError> {
+pub(crate) fn require_media_type(headers: &HeaderMap, expected: &str) -> Result<(), ApiError> {
     match essence(headers) {
         Some(essence) if essence.eq_ignore_ascii_case(expected) => Ok(()),
         Some(essence) => Err(ApiError::new(

@@ -38,7 +38,13 @@ pub(crate) fn routes<H: House>() -> Routes<H> {
     )
     .takes::<CreateDevelopmentToken>(json!({ "room": "desk", "language": "es", "hear": "en" }))
     .answers(Answer::new(201, "The token.").json::<Token>())
-    .problems(&[Kind::NoDevelopment, Kind::Forbidden, Kind::Overloaded, Kind::Draining]);
+    .problems(&[
+        Kind::NoDevelopment,
+        Kind::Forbidden,
+        Kind::CannotLearn,
+        Kind::Overloaded,
+        Kind::Draining,
+    ]);
     Routes::new()
         .at("/v1/development", |at| at.get(show::<H>, show_doc))
         .at("/v1/development/tokens", |at| at.post(create_token::<H>, create_token_doc))

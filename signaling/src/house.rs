@@ -1,6 +1,7 @@
 //! The one trait through which the HTTP face speaks to the house: rooms and peers live behind it.
 
 use std::future::Future;
+use std::path::PathBuf;
 
 use tokio::sync::broadcast;
 
@@ -89,6 +90,17 @@ pub enum IceUpdate {
     },
 }
 
+/// A voice to be learned from recordings of somebody who has agreed to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewVoice {
+    /// What it is to be called, of a shape that was checked.
+    pub name: String,
+    /// The language that it is to speak (BCP 47), not checked yet; `None` takes what it can.
+    pub language: Option<String>,
+    /// Files with that person's speech and nobody else's.
+    pub clips: Vec<PathBuf>,
+}
+
 /// Why the house refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HouseError {
@@ -129,6 +141,27 @@ pub enum HouseError {
     /// The token has no grant for it: 403.
     #[error("{0}")]
     Forbidden(String),
+    /// No voice engine can learn voices: 409.
+    #[error(
+        "no voice engine of this server can learn voices: its operator names one that can in \
+         models.voices"
+    )]
+    CannotLearn,
+    /// No such voice: 404.
+    #[error("there is no voice {0:?}: see GET /v1/voices")]
+    NoSuchVoice(String),
+    /// The name is taken: 409.
+    #[error("a voice named {0:?} exists already: take another name, or delete that one first")]
+    VoiceExists(String),
+    /// The voice was not learned: 409.
+    #[error("the voice {0:?} is built in: only learned voices can be deleted")]
+    BuiltInVoice(String),
+    /// No voice can be learned from the recordings: 422.
+    #[error("no voice can be learned from the recordings: {0}")]
+    BadRecording(String),
+    /// The participant has no learned voice: 409.
+    #[error("{0}")]
+    NotLearned(String),
     /// A field's value cannot be used: 422.
     #[error("{0}")]
     Invalid(String),
@@ -242,6 +275,32 @@ pub trait House: Send + Sync + 'static {
 
     /// Voices that can be asked for, the preferred engine's first.
     fn voices(&self) -> Vec<VoiceInfo>;
+
+    /// Whether voices can be learned.
+    fn can_learn(&self) -> bool;
+
+    /// Learns a voice, has it under its name from then on, and stores it.
+    ///
+    /// # Errors
+    /// [`HouseError::CannotLearn`], [`HouseError::VoiceExists`], [`HouseError::BadRecording`],
+    /// [`HouseError::Invalid`] for a language that it cannot speak, [`HouseError::Overloaded`].
+    fn learn_voice(
+        &self,
+        voice: NewVoice,
+    ) -> impl Future<Output = Result<VoiceInfo, HouseError>> + Send;
+
+    /// Forgets a learned voice, also where it is stored.
+    ///
+    /// # Errors
+    /// [`HouseError::NoSuchVoice`], [`HouseError::BuiltInVoice`].
+    fn forget_voice(&self, name: &str) -> Result<(), HouseError>;
+
+    /// Keeps the voice that was learned of a participant under a name, and stores it.
+    ///
+    /// # Errors
+    /// [`HouseError::NoSuchRoom`], [`HouseError::NoSuchParticipant`], [`HouseError::NotLearned`],
+    /// [`HouseError::VoiceExists`].
+    fn keep_voice(&self, room: &str, identity: &str, name: &str) -> Result<VoiceInfo, HouseError>;
 
     /// `Ok` once every model is loaded and warm; otherwise what is still missing.
     fn ready(&self) -> Result<(), String>;

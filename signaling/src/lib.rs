@@ -34,6 +34,8 @@ mod development;
 #[cfg(feature = "server")]
 mod events;
 #[cfg(feature = "server")]
+mod form;
+#[cfg(feature = "server")]
 mod guard;
 #[cfg(feature = "server")]
 pub mod house;
@@ -89,6 +91,8 @@ pub mod transcripts;
 mod turn;
 #[cfg(feature = "server")]
 mod validate;
+#[cfg(feature = "server")]
+mod voices;
 #[cfg(feature = "server")]
 pub mod webhooks;
 #[cfg(feature = "server")]

@@ -3,7 +3,8 @@
 //!
 //! `iss` is the name of an API key and the key itself signs (HS256). `sub` is the identity, `video`
 //! holds the grants, and what LiveKit has no word for stands in `attributes`, as text: `language`,
-//! `hear`, `voice`, and with commas between them `channels` and `interpret`. `metadata` and other
+//! `hear`, `voice`, `own_voice` (`true` where it is granted), and with commas between them `channels`
+//! and `interpret`. `metadata` and other
 //! claims are accepted and not used.
 
 use std::collections::BTreeMap;
@@ -86,6 +87,7 @@ pub(crate) fn mint_livekit_token_as_of(
         ("hear", request.hear.clone()),
         ("voice", request.voice.clone()),
         ("channels", grants.channels.as_ref().map(|channels| channels.join(","))),
+        ("own_voice", grants.own_voice.then(|| "true".to_owned())),
         ("interpret", (!grants.interpret.is_empty()).then(|| grants.interpret.join(","))),
     ];
     let claims = LiveKitClaims {
@@ -171,6 +173,7 @@ impl LiveKitClaims {
             channels: list("channels"),
             interpret: list("interpret").unwrap_or_default(),
             moderate: self.video.room_admin,
+            own_voice: self.attributes.get("own_voice").is_some_and(|granted| granted == "true"),
         };
         validate::grants(&grants).map_err(bad("attributes"))?;
         // A session needs a language, a look at the room does not.
@@ -284,6 +287,7 @@ mod tests {
                 listen: false,
                 channels: Some(vec!["fr".to_owned()]),
                 interpret: vec!["fr".to_owned(), "en".to_owned()],
+                own_voice: true,
                 ..Grants::default()
             },
             ttl_s: None,

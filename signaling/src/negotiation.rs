@@ -71,6 +71,7 @@ pub(crate) fn open_doc(name: &str, summary: &str, about: &str) -> Doc {
             Kind::NotAcceptable,
             Kind::NoSuchChannel,
             Kind::ChannelTaken,
+            Kind::CannotLearn,
             Kind::IdentityTaken,
             Kind::RoomFull,
             Kind::NotReady,
@@ -170,6 +171,9 @@ pub(crate) async fn open<H: House>(
 ) -> Result<Response, ApiError> {
     status::require_ready(&*api.house)?;
     // A token may have been minted without this server, or before it was configured anew.
+    if let Some(voice) = &caller.voice {
+        validate::own_voice(voice, &caller.grants).map_err(forbidden)?;
+    }
     rooms::require_voice(&*api.house, &caller.hear, caller.voice.as_deref())?;
     let (room, identity) = (caller.room.clone(), caller.identity.clone());
     let session = api.house.connect(caller, offer).await?;

@@ -3,16 +3,18 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde_json::json;
 
 use crate::access::Access;
 use crate::bodies::{JsonBody, ParticipantPath, RoomPath};
 use crate::house::{House, HouseError};
 use crate::openapi::{Answer, Asks, Doc, Routes, tags};
-use crate::problem::ApiError;
+use crate::problem::{ApiError, Kind};
 use crate::server::Api;
 use crate::tokens::unix_time_s;
-use crate::wire::{ChangeParticipant, Participant};
+use crate::voices;
+use crate::wire::{ChangeParticipant, KeepVoice, Participant, VoiceInfo};
 
 pub(crate) fn routes<H: House>() -> Routes<H> {
     let doc = |id: &str, summary: &str, about: &str| {
@@ -36,14 +38,32 @@ pub(crate) fn routes<H: House>() -> Routes<H> {
          token needs the `moderate` grant.",
     )
     .answers(Answer::new(204, "They are out."));
-    Routes::new().at("/v1/rooms/{room}/participants", |at| at.get(list::<H>, list_doc)).at(
-        "/v1/rooms/{room}/participants/{identity}",
-        |at| {
+    Routes::new()
+        .at("/v1/rooms/{room}/participants", |at| at.get(list::<H>, list_doc))
+        .at("/v1/rooms/{room}/participants/{identity}", |at| {
             at.get(show::<H>, show_doc)
                 .patch(change::<H>, change_doc)
                 .delete(remove::<H>, remove_doc)
-        },
+        })
+        .at("/v1/rooms/{room}/participants/{identity}/voice", |at| {
+            at.post(keep_voice::<H>, keep_voice_doc())
+        })
+}
+
+fn keep_voice_doc() -> Doc {
+    Doc::new(
+        "keepParticipantVoice",
+        tags::PARTICIPANTS,
+        "Keep a participant's own voice",
+        "What was learned of it in this session (`participant.voice`) is stored under a name, and is \
+         there when they have left: ask them first. Without this it is forgotten then.",
+        Asks::Key,
     )
+    .takes::<KeepVoice>(json!({ "name": "ana" }))
+    .answers(
+        Answer::new(201, "The voice.").json::<VoiceInfo>().header("Location", "Path of the voice."),
+    )
+    .problems(&[Kind::NotLearned, Kind::VoiceExists])
 }
 
 /// `GET /v1/rooms/{room}/participants`: for the room's own participants and administrators.
@@ -95,6 +115,18 @@ async fn remove<H: House>(
         return Err(error.into());
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/rooms/{room}/participants/{identity}/voice`: stores what was learned of their voice.
+async fn keep_voice<H: House>(
+    State(api): State<Api<H>>,
+    access: Access,
+    path: ParticipantPath,
+    JsonBody(keep): JsonBody<KeepVoice>,
+) -> Result<Response, ApiError> {
+    access.require_admin()?;
+    voices::require_name(&keep.name)?;
+    voices::created(&api.house.keep_voice(&path.room, &path.identity, &keep.name)?)
 }
 
 fn find<H: House>(api: &Api<H>, path: &ParticipantPath) -> Result<Participant, ApiError> {

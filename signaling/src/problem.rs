@@ -41,9 +41,12 @@ macro_rules! kinds {
 kinds! {
     BadFragment = BAD_REQUEST, "bad-fragment", "The SDP fragment cannot be read";
     BadJson = BAD_REQUEST, "bad-json", "The body is not valid JSON";
+    BadRecording = UNPROCESSABLE_ENTITY, "bad-recording", "No voice can be learned from the recordings";
     BadRequest = BAD_REQUEST, "bad-request", "The request cannot be understood";
     BadSdp = BAD_REQUEST, "bad-sdp", "The body is not valid SDP";
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
+    BuiltInVoice = CONFLICT, "built-in-voice", "The voice is built in";
+    CannotLearn = CONFLICT, "cannot-learn", "The server cannot learn voices";
     Forbidden = FORBIDDEN, "forbidden", "The credentials do not allow this";
     ChannelTaken = CONFLICT, "channel-taken", "Somebody else interprets into the channel";
     Draining = SERVICE_UNAVAILABLE, "draining", "The server is shutting down";
@@ -54,6 +57,7 @@ kinds! {
     InvalidToken = UNAUTHORIZED, "invalid-token", "The access token is not accepted";
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
     MissingCredentials = UNAUTHORIZED, "missing-credentials", "Credentials are needed";
+    MissingConsent = UNPROCESSABLE_ENTITY, "missing-consent", "It is not stated that the speaker has agreed";
     NoDevelopment = NOT_FOUND, "no-development", "The server is not in development mode";
     NoIceCredentials = UNPROCESSABLE_ENTITY, "no-ice-credentials", "An ICE restart needs new credentials";
     NoSuchChannel = NOT_FOUND, "no-such-channel", "There is no such channel";
@@ -61,8 +65,10 @@ kinds! {
     NoSuchPath = NOT_FOUND, "no-such-path", "There is nothing here";
     NoSuchRoom = NOT_FOUND, "no-such-room", "There is no such room";
     NoSuchSession = NOT_FOUND, "no-such-session", "There is no such session";
+    NoSuchVoice = NOT_FOUND, "no-such-voice", "There is no such voice";
     NoTranscript = NOT_FOUND, "no-transcript", "There is no transcript";
     NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "The answer has another type than those accepted";
+    NotLearned = CONFLICT, "not-learned", "The participant's own voice is not learned";
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The server is still starting";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "The server is at capacity";
     PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The entity tag is not the session's";
@@ -74,6 +80,7 @@ kinds! {
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests";
     UnacceptableSdp = UNPROCESSABLE_ENTITY, "unacceptable-sdp", "The offer cannot be accepted";
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The content type is not supported here";
+    VoiceExists = CONFLICT, "voice-exists", "A voice of this name exists already";
 }
 
 impl Kind {
@@ -166,6 +173,12 @@ impl From<HouseError> for ApiError {
             HouseError::IdentityTaken(_) => Kind::IdentityTaken,
             HouseError::RoomFull(_) => Kind::RoomFull,
             HouseError::Forbidden(_) => Kind::Forbidden,
+            HouseError::CannotLearn => Kind::CannotLearn,
+            HouseError::NoSuchVoice(_) => Kind::NoSuchVoice,
+            HouseError::VoiceExists(_) => Kind::VoiceExists,
+            HouseError::BuiltInVoice(_) => Kind::BuiltInVoice,
+            HouseError::BadRecording(_) => Kind::BadRecording,
+            HouseError::NotLearned(_) => Kind::NotLearned,
             HouseError::Invalid(_) => Kind::InvalidField,
             HouseError::BadFragment(_) => Kind::BadFragment,
             HouseError::StaleTag => Kind::PreconditionFailed,

@@ -9,7 +9,7 @@ use utoipa::openapi::link::LinkBuilder;
 
 use crate::access::Access;
 use crate::bodies::{JsonBody, RoomPath};
-use crate::house::House;
+use crate::house::{House, HouseError};
 use crate::livekit;
 use crate::openapi::{Answer, Asks, Doc, Routes, one_of, tags};
 use crate::parameters::Parameters;
@@ -17,7 +17,7 @@ use crate::problem::{ApiError, Kind};
 use crate::server::Api;
 use crate::tokens;
 use crate::validate;
-use crate::wire::{CreateRoom, CreateToken, Room, Token};
+use crate::wire::{CreateRoom, CreateToken, OWN_VOICE, Room, Token};
 
 pub(crate) fn routes<H: House>() -> Routes<H> {
     Routes::new()
@@ -143,7 +143,7 @@ fn create_token_doc() -> Doc {
     )
     .takes::<CreateToken>(json!({ "identity": "ana", "language": "es", "hear": "en" }))
     .answers(Answer::new(201, "The token.").json::<Token>())
-    .problems(&[Kind::InvalidParameter])
+    .problems(&[Kind::InvalidParameter, Kind::CannotLearn])
 }
 
 /// `POST /v1/rooms/{room}/tokens`; with `?claims=livekit` in the words of LiveKit.
@@ -193,14 +193,18 @@ pub(crate) fn mint<H: House>(
     Ok((StatusCode::CREATED, no_store, Json(token)).into_response())
 }
 
-/// A problem when the voice does not exist or does not speak the language heard.
+/// A problem when the voice does not exist or does not speak the language heard, or is the
+/// participant's own where none can be learned.
 pub(crate) fn require_voice<H: House>(
     house: &H,
     hear: &str,
     voice: Option<&str>,
 ) -> Result<(), ApiError> {
-    if voice.is_none() {
-        return Ok(());
+    match voice {
+        None => return Ok(()),
+        Some(OWN_VOICE) if house.can_learn() => return Ok(()),
+        Some(OWN_VOICE) => return Err(HouseError::CannotLearn.into()),
+        Some(_) => {}
     }
     validate::voice(&house.voices(), hear, voice)
         .map_err(|detail| ApiError::new(Kind::InvalidField, detail))

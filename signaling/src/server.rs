@@ -21,7 +21,8 @@ use crate::stats::Stats;
 use crate::transcripts::{self, Store};
 use crate::turn::{TurnConfig, TurnError};
 use crate::{
-    development, events, middleware, participants, rooms, sessions, status, turn, whep, whip,
+    development, events, middleware, participants, rooms, sessions, status, turn, voices, whep,
+    whip,
 };
 
 /// How the HTTP face is set up. It can only be made with keys that passed their checks.
@@ -167,6 +168,8 @@ pub(crate) struct Api<H> {
     pub(crate) house: Arc<H>,
     pub(crate) config: Arc<ApiConfig>,
     pub(crate) event_slots: Arc<Semaphore>,
+    /// Uploads of recordings at a time.
+    pub(crate) upload_slots: Arc<Semaphore>,
     pub(crate) document: openapi::Served,
 }
 
@@ -176,6 +179,7 @@ impl<H> Clone for Api<H> {
             house: Arc::clone(&self.house),
             config: Arc::clone(&self.config),
             event_slots: Arc::clone(&self.event_slots),
+            upload_slots: Arc::clone(&self.upload_slots),
             document: self.document.clone(),
         }
     }
@@ -203,7 +207,8 @@ fn api_router<H: House>(house: Arc<H>, config: ApiConfig) -> Router {
     let event_slots = Arc::new(Semaphore::new(config.max_event_streams));
     let (router, paths, schemas) = routes::<H>().finish();
     let document = openapi::Served::new(&openapi::document(paths, schemas));
-    let api = Api { house, config: Arc::new(config), event_slots, document };
+    let upload_slots = Arc::new(Semaphore::new(voices::MAX_UPLOADS));
+    let api = Api { house, config: Arc::new(config), event_slots, upload_slots, document };
     router
         .fallback(async || ApiError::new(Kind::NoSuchPath, "no route has this path"))
         .with_state(api)
@@ -218,6 +223,7 @@ pub(crate) fn routes<H: House>() -> Routes<H> {
         .merge(whip::routes())
         .merge(whep::routes())
         .merge(participants::routes())
+        .merge(voices::routes())
         .merge(turn::routes())
         .merge(events::routes())
         .merge(transcripts::routes::routes())

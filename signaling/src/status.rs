@@ -9,7 +9,7 @@ use crate::house::House;
 use crate::openapi::{Answer, Asks, Doc, Routes, tags};
 use crate::problem::{ApiError, Kind};
 use crate::server::Api;
-use crate::wire::{LanguageInfo, Status, VoiceInfo};
+use crate::wire::{LanguageInfo, Status};
 
 /// Seconds after which a client may ask again while models load.
 const READY_RETRY_S: u32 = 5;
@@ -25,13 +25,6 @@ pub(crate) fn routes<H: House>() -> Routes<H> {
         Asks::Nobody,
     )
     .answers(Answer::new(200, "The languages.").list::<LanguageInfo>());
-    let voices_doc = doc(
-        "listVoices",
-        "List the voices",
-        "Those that a token may ask for, the preferred engine's first.",
-        Asks::Nobody,
-    )
-    .answers(Answer::new(200, "The voices.").list::<VoiceInfo>());
     let healthz_doc =
         doc("getHealth", "Whether the process answers", "And nothing more.", Asks::Health)
             .answers(Answer::new(200, "It answers: `ok`.").json::<Status>());
@@ -45,7 +38,6 @@ pub(crate) fn routes<H: House>() -> Routes<H> {
     .problems(&[Kind::NotReady, Kind::Draining]);
     Routes::new()
         .at("/v1/languages", |at| at.get(languages::<H>, languages_doc))
-        .at("/v1/voices", |at| at.get(voices::<H>, voices_doc))
         .at("/healthz", |at| at.get(healthz, healthz_doc))
         .at("/readyz", |at| at.get(readyz::<H>, readyz_doc))
 }
@@ -53,11 +45,6 @@ pub(crate) fn routes<H: House>() -> Routes<H> {
 /// `GET /v1/languages`.
 pub(crate) async fn languages<H: House>(State(api): State<Api<H>>) -> Json<Vec<LanguageInfo>> {
     Json(api.house.languages())
-}
-
-/// `GET /v1/voices`.
-pub(crate) async fn voices<H: House>(State(api): State<Api<H>>) -> Json<Vec<VoiceInfo>> {
-    Json(api.house.voices())
 }
 
 /// `GET /healthz`: the process answers; nothing more.

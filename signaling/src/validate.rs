@@ -1,7 +1,7 @@
 //! The shapes of names and values that cross the border: a check per field, before the house sees
 //! it. What depends on the house (which languages exist, how many rooms there may be) is its own.
 
-use crate::wire::{CreateRoom, CreateToken, FLOOR, Grants, VoiceInfo};
+use crate::wire::{CreateRoom, CreateToken, FLOOR, Grants, OWN_VOICE, VoiceInfo};
 
 /// Most characters of a room's name.
 pub(crate) const MAX_ROOM_NAME: usize = 64;
@@ -79,6 +79,21 @@ pub(crate) fn voice_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The shape of a learned voice's name: letters, digits, `_`, `.` and `-`, of which the last three do
+/// not begin it. `own` has another meaning.
+pub(crate) fn learned_voice_name(name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins_well || name.len() > MAX_VOICE || !name.chars().all(allowed) {
+        let shape = "1 to 64 of A-Z, a-z, 0-9, _, . and -, the first a letter or digit";
+        return Err(format!("a learned voice's name is {shape}"));
+    }
+    if name == OWN_VOICE {
+        return Err(format!("{OWN_VOICE:?} means a participant's own voice: take another name"));
+    }
+    Ok(())
+}
+
 /// Two tags are one language when their primary subtags are; the floor is like no language.
 pub(crate) fn same_language(one: &str, other: &str) -> bool {
     let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
@@ -101,6 +116,17 @@ pub(crate) fn voice(known: &[VoiceInfo], hear: &str, name: Option<&str>) -> Resu
             "voice: {name:?} does not speak {hear}: take one of {some} or another of GET /v1/voices"
         ),
     })
+}
+
+/// Whether whoever asks for their own voice has agreed to it.
+pub(crate) fn own_voice(voice: &str, grants: &Grants) -> Result<(), String> {
+    if voice != OWN_VOICE || grants.own_voice {
+        return Ok(());
+    }
+    Err(format!(
+        "{OWN_VOICE:?} needs the grant own_voice, which says that the participant has agreed to their \
+         voice being learned"
+    ))
 }
 
 /// A gain is between 0 and 1.
@@ -189,6 +215,7 @@ pub(crate) fn create_token(request: &CreateToken) -> Result<(), String> {
     }
     if let Some(voice) = &request.voice {
         voice_name(voice).map_err(|problem| format!("voice: {problem}"))?;
+        own_voice(voice, &request.grants).map_err(|problem| format!("voice: {problem}"))?;
     }
     grants(&request.grants).map_err(|problem| format!("grants.{problem}"))?;
     if let Some(ttl_s) = request.ttl_s
@@ -203,6 +230,7 @@ pub(crate) fn create_token(request: &CreateToken) -> Result<(), String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::wire::VoiceKind;
 
     #[test]
     fn room_names_and_identities_keep_to_their_alphabets() {
@@ -235,6 +263,7 @@ mod tests {
             name: name.to_owned(),
             language: language.to_owned(),
             engine: "kokoro".to_owned(),
+            kind: VoiceKind::BuiltIn,
         };
         let known = [voice_of("ef_dora", "es"), voice_of("af_heart", "en")];
         assert!(voice(&known, "es", None).is_ok());
@@ -243,6 +272,24 @@ mod tests {
         assert!(refused.contains("ef_dora") && !refused.contains("take one of af"), "{refused}");
         assert!(voice(&known, "es", Some("nobody")).unwrap_err().starts_with("voice"));
         assert!(voice(&known, "th", Some("nobody")).unwrap_err().contains("leave it out"));
+    }
+
+    #[test]
+    fn a_learned_voice_is_called_like_a_file_and_not_own() {
+        for good in ["ana", "Ana.2", "a-b_c", &"x".repeat(64)] {
+            assert!(learned_voice_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".ana", "-a", "~a", "a b", "a/b", "á", &"x".repeat(65)] {
+            assert!(learned_voice_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(learned_voice_name("own").unwrap_err().contains("own voice"));
+    }
+
+    #[test]
+    fn the_own_voice_needs_its_grant() {
+        assert!(own_voice("own", &Grants::default()).unwrap_err().contains("own_voice"));
+        assert!(own_voice("ef_dora", &Grants::default()).is_ok());
+        assert!(own_voice("own", &Grants { own_voice: true, ..Grants::default() }).is_ok());
     }
 
     #[test]

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "server")]
 use crate::openapi::shapes::{
-    Channel, Channels, DisplayName, Gain, Identity, LanguageTag, Languages, Lifetime, Places,
-    Relays, RoomName, Timeout, VoiceName,
+    Channel, Channels, DisplayName, Gain, Identity, LanguageTag, Languages, LearnedVoiceName,
+    Lifetime, Places, Relays, RoomName, Timeout, VoiceName,
 };
 
 pub use self::events::{Event, EventKind, Lagged, PartialStage, Trace, UtteranceRef};
@@ -141,6 +141,10 @@ pub struct Participant {
     /// Voice in which interpretations are spoken to them; the language's default when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voice: Option<String>,
+    /// What is known of their own voice, in which others may hear them; missing when they have not
+    /// agreed to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_voice: Option<OwnVoice>,
     /// A moderator has silenced them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub muted: bool,
@@ -154,6 +158,28 @@ pub struct Participant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
 }
+
+/// What the server knows of the own voice of a participant who has agreed to its being learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OwnVoice {
+    /// They have agreed, and did not ask for it: nothing is collected.
+    Granted,
+    /// Clean speech of theirs is collected; others hear them in the usual voice.
+    Collecting,
+    /// Others hear them in their own voice.
+    Learned,
+    /// It could not be learned; others hear them in the usual voice.
+    Failed,
+    /// It was known and is no more: they have left, or the server's voices were replaced by some
+    /// that cannot learn.
+    Forgotten,
+}
+
+/// The voice of a token that asks for interpretations of what the participant says to be spoken in
+/// their own voice.
+pub const OWN_VOICE: &str = "own";
 
 /// The channel that carries the original sound of a conference.
 pub const FLOOR: &str = "floor";
@@ -177,11 +203,22 @@ pub struct Grants {
     pub interpret: Vec<String>,
     /// Mute, remove, end the room.
     pub moderate: bool,
+    /// The participant has agreed to their voice being learned from what they say, and to others
+    /// hearing their interpretations in it. Only then may a token ask for the voice `own`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub own_voice: bool,
 }
 
 impl Default for Grants {
     fn default() -> Self {
-        Self { speak: true, listen: true, channels: None, interpret: Vec::new(), moderate: false }
+        Self {
+            speak: true,
+            listen: true,
+            channels: None,
+            interpret: Vec::new(),
+            moderate: false,
+            own_voice: false,
+        }
     }
 }
 
@@ -254,6 +291,11 @@ pub struct CreateToken {
     /// the language heard; the language's default when missing. In a conference, where a channel
     /// sounds the same for all, the voice in which the participant is interpreted on the channel of
     /// that language.
+    ///
+    /// `own` is about the other direction in a call too: others hear what the participant says in
+    /// the participant's own voice, whatever voice they asked for, as soon as enough clean speech
+    /// was heard, and in the usual voice until then and in languages that learned voices do not
+    /// speak. It needs the grant `own_voice`, and is forgotten when the participant leaves.
     #[serde(default)]
     #[cfg_attr(feature = "server", schema(value_type = Option<VoiceName>))]
     pub voice: Option<String>,
@@ -352,6 +394,9 @@ pub struct LanguageInfo {
     pub name: String,
     /// Codes of the languages it can be interpreted into.
     pub targets: Vec<String>,
+    /// Those of them that can be spoken in the speaker's own voice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_voice: Vec<String>,
 }
 
 /// One entry of the answer of `GET /v1/voices`.
@@ -364,6 +409,31 @@ pub struct VoiceInfo {
     pub language: String,
     /// The engine that has it.
     pub engine: String,
+    /// Where it comes from.
+    #[serde(default)]
+    pub kind: VoiceKind,
+}
+
+/// Where a voice comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum VoiceKind {
+    /// The engine came with it.
+    #[default]
+    BuiltIn,
+    /// It was learned from recordings, and can be deleted.
+    Learned,
+}
+
+/// Body of `POST /v1/rooms/{room}/participants/{identity}/voice`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct KeepVoice {
+    /// What the participant's voice is to be called.
+    #[cfg_attr(feature = "server", schema(value_type = LearnedVoiceName))]
+    pub name: String,
 }
 
 /// Answer of `GET /healthz` and `GET /readyz` when all is well.

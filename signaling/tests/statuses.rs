@@ -356,7 +356,8 @@ async fn in_development_mode_anybody_gets_a_token_and_its_room_but_no_page_of_an
 async fn voices_are_listed_with_their_language_and_engine() {
     let face = Face::new();
     let reply = ask(&face, "GET", "/v1/voices", "nobody", "", "").await;
-    assert_eq!(reply.text(), r#"[{"name":"ef_dora","language":"es","engine":"kokoro"}]"#);
+    let expected = r#"[{"name":"ef_dora","language":"es","engine":"kokoro","kind":"built-in"}]"#;
+    assert_eq!(reply.text(), expected);
 }
 
 #[tokio::test]

@@ -58,6 +58,12 @@ impl VoiceSet {
         all.filter(|voice| !voice.name.starts_with(UNLISTED)).collect()
     }
 
+    /// Whether any engine has learned a voice of that name, be it unlisted.
+    pub fn has_learned(&self, name: &str) -> bool {
+        let mut all = self.engines.iter().flat_map(|engine| engine.voices());
+        all.any(|voice| voice.learned && voice.name == name)
+    }
+
     /// Whether voices can be learned.
     pub fn can_learn(&self) -> bool {
         self.learner().is_some()
@@ -417,6 +423,7 @@ mod tests {
     fn a_voice_without_a_listing_speaks_and_is_not_listed() {
         let set = with_learner();
         set.learn("~secret", &[]).expect("it learns");
+        assert!(set.has_learned("~secret") && !set.has_learned("one_voice"));
         assert!(set.voices().iter().all(|voice| voice.name != "~secret"));
         let (outcome, _) = speak(&set, &request(Language::ES, Some("~secret")));
         assert_eq!(outcome.expect("spoken"), "learner");

@@ -15,7 +15,7 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
 use signaling::ApiConfig;
-use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession, NewVoice};
 use signaling::wire::{
     ChangeSession, CreateRoom, Event, EventKind, LanguageInfo, Participant, Room, Trace,
     UtteranceRef, VoiceInfo,
@@ -227,6 +227,22 @@ impl House for ToneHouse {
         Vec::new()
     }
 
+    fn can_learn(&self) -> bool {
+        false
+    }
+
+    async fn learn_voice(&self, _: NewVoice) -> Result<VoiceInfo, HouseError> {
+        Err(HouseError::CannotLearn)
+    }
+
+    fn forget_voice(&self, name: &str) -> Result<(), HouseError> {
+        Err(HouseError::NoSuchVoice(name.to_owned()))
+    }
+
+    fn keep_voice(&self, _: &str, identity: &str, _: &str) -> Result<VoiceInfo, HouseError> {
+        Err(HouseError::NoSuchParticipant(identity.to_owned()))
+    }
+
     fn languages(&self) -> Vec<LanguageInfo> {
         Vec::new()
     }
@@ -332,6 +348,7 @@ impl PeerConnectionEventHandler for Handler {
             language: "en".to_owned(),
             hear: "en".to_owned(),
             voice: None,
+            own_voice: None,
             muted: false,
             interprets: None,
             relay: None,

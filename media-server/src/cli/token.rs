@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use clap::Args;
-use signaling::wire::{CreateToken, Grants};
+use signaling::wire::{CreateToken, Grants, OWN_VOICE};
 use signaling::{ApiKey, TokenKey};
 
 /// Options of `dragoman token`.
@@ -33,6 +33,10 @@ pub(super) struct TokenArgs {
     /// Voice of what is interpreted for them, one of GET /v1/voices [default: the language's]
     #[arg(long)]
     voice: Option<String>,
+    /// Others hear what they say in their own voice, as soon as it is learned: they have agreed to
+    /// that
+    #[arg(long, conflicts_with = "voice")]
+    own_voice: bool,
     /// Lifetime in seconds
     #[arg(long, default_value_t = 6 * 3600, value_name = "SECONDS")]
     ttl: u64,
@@ -64,13 +68,14 @@ pub(super) fn run(args: &TokenArgs) -> anyhow::Result<()> {
             name: args.name.clone(),
             language: language.to_string(),
             hear: args.hear.map(|language| language.to_string()),
-            voice: args.voice.clone(),
+            voice: args.voice.clone().or(args.own_voice.then(|| OWN_VOICE.to_owned())),
             grants: Grants {
                 speak: !args.listen_only,
                 listen: true,
                 channels: args.channels.clone(),
                 interpret: args.interpret.clone(),
                 moderate: args.moderate,
+                own_voice: args.own_voice,
             },
             ttl_s: Some(args.ttl),
         };

@@ -185,6 +185,20 @@ impl Conference {
         self.booths.values().filter_map(voice).collect()
     }
 
+    /// There is another voice, which speaks these languages.
+    pub(super) fn know_voice(&mut self, voice: &str, speaks: impl Fn(Language) -> bool) {
+        for booth in self.booths.values_mut().filter(|booth| speaks(booth.spec.language)) {
+            booth.spec.known_voices.insert(voice.to_owned());
+        }
+    }
+
+    /// A voice is forgotten: who asked for it has their turn.
+    pub(super) fn forget_voice(&mut self, voice: &str) {
+        for booth in self.booths.values_mut() {
+            booth.spec.known_voices.remove(voice);
+        }
+    }
+
     fn voice(&self, booth: &Booth, speaker: &Member) -> Option<String> {
         let BoothSpec { voices, known_voices, .. } = &booth.spec;
         let wish = speaker.voice.as_ref().filter(|voice| known_voices.contains(*voice));
@@ -209,7 +223,7 @@ impl Conference {
                 }
                 None => continue,
             };
-            picture.tuned.insert(member.peer, (programme, room.own_voice(member)));
+            picture.tuned.insert(member.peer, (programme, room.own_sound(member)));
         }
         for booth in self.booths.values() {
             let language = booth.spec.language;
@@ -263,7 +277,7 @@ impl Booth {
 
 impl RoomState {
     /// Who brings a listener's own sound: the one session in which the same person speaks.
-    fn own_voice(&self, listener: &Member) -> PeerId {
+    fn own_sound(&self, listener: &Member) -> PeerId {
         let speaks = |member: &&Member| member.speaks && member.identity == listener.identity;
         self.members.iter().find(speaks).unwrap_or(listener).peer
     }

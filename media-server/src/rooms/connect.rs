@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use inference::Language;
 use signaling::house::{Caller, HouseError, NewSession};
+use signaling::wire::OWN_VOICE;
 use uuid::Uuid;
 
 use super::Shared;
@@ -38,7 +39,8 @@ impl Shared {
         if listens && !is_conference {
             self.speaker.attach(Outlet::Peer(peer), connected.playout);
             if let Ok(hear) = caller.hear.parse::<Language>() {
-                self.preparer.prepare(hear, caller.voice.clone());
+                let voice = caller.voice.clone().filter(|voice| voice != OWN_VOICE);
+                self.preparer.prepare(hear, voice);
             }
         }
         if let Some(listener) = self.listener.get().filter(|_| speaks) {

@@ -79,9 +79,10 @@ fn booths(models: &Models, languages: &[Language]) -> Result<Vec<BoothSpec>, Hou
         is_possible.then(|| {
             let voices = models.voices.voices();
             let own: Vec<_> = voices.iter().filter(|voice| voice.language == language).collect();
-            // Speakers get the voices of the best engine alone.
-            let best = own.first().map(|voice| voice.engine.as_str());
-            let in_turn = own.iter().filter(|voice| Some(voice.engine.as_str()) == best);
+            // Speakers get the voices of the best engine alone, and nobody else's own.
+            let built_in = || own.iter().filter(|voice| !voice.learned);
+            let best = built_in().next().map(|voice| voice.engine.as_str());
+            let in_turn = built_in().filter(|voice| Some(voice.engine.as_str()) == best);
             BoothSpec {
                 language,
                 sources,

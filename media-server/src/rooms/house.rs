@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession, Role};
-use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, VoiceInfo};
+use inference::voice::UNLISTED;
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession, NewVoice, Role};
+use signaling::wire::{ChangeSession, CreateRoom, Event, LanguageInfo, Room, VoiceInfo, VoiceKind};
 use tokio::sync::broadcast;
 
-use super::{Rooms, Shared};
+use super::{Rooms, Shared, learner};
 use crate::catalogue;
 use crate::media::PeerId;
 use crate::transport::{self, IceFragment, TransportError};
@@ -144,6 +145,43 @@ impl House for Rooms {
 
     fn voices(&self) -> Vec<VoiceInfo> {
         catalogue::voices(&self.shared.models.get())
+    }
+
+    fn can_learn(&self) -> bool {
+        self.shared.models.get().voices.can_learn()
+    }
+
+    async fn learn_voice(&self, voice: NewVoice) -> Result<VoiceInfo, HouseError> {
+        self.shared.refuse_when_draining()?;
+        let models = self.shared.models.get();
+        let speak = |language| models.voices.learned_speak(language);
+        learner::check(&voice, models.voices.can_learn(), speak)?;
+        self.shared.learner.uploaded(voice).await
+    }
+
+    fn forget_voice(&self, name: &str) -> Result<(), HouseError> {
+        let listed = self.voices();
+        let built_in = |voice: &VoiceInfo| voice.name == name && voice.kind == VoiceKind::BuiltIn;
+        if listed.iter().any(built_in) {
+            return Err(HouseError::BuiltInVoice(name.to_owned()));
+        }
+        // An own voice has no name that anybody could know; it is forgotten with its session.
+        if name.starts_with(UNLISTED) || !self.shared.shelf.forget(&self.shared.models, name) {
+            return Err(HouseError::NoSuchVoice(name.to_owned()));
+        }
+        for room in self.shared.state.lock().rooms.values_mut() {
+            if let Some(conference) = &mut room.conference {
+                conference.forget_voice(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_voice(&self, room: &str, identity: &str, name: &str) -> Result<VoiceInfo, HouseError> {
+        let voice = self.shared.state.lock().room(room)?.learned_voice(identity)?;
+        let kept = self.shared.shelf.keep_as(&self.shared.models, &voice, name);
+        kept.map_err(|error| learner::refusal(error, name))?;
+        self.shared.learned(name)
     }
 
     fn ready(&self) -> Result<(), String> {

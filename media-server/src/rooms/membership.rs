@@ -6,8 +6,9 @@
 
 use inference::Language;
 use signaling::house::{Caller, HouseError, Role};
-use signaling::wire::{ChangeSession, FLOOR, Participant};
+use signaling::wire::{ChangeSession, FLOOR, OWN_VOICE, OwnVoice, Participant};
 
+use super::own_voice::Own;
 use super::room::RoomState;
 use crate::media::PeerId;
 
@@ -33,6 +34,9 @@ pub(super) struct Member {
     /// In a call the voice of what is interpreted for them, in a conference the voice that they are
     /// interpreted with.
     pub(super) voice: Option<String>,
+    /// Whether they have agreed to their own voice being learned, and ask for it.
+    agrees_to_own_voice: bool,
+    pub(super) wants_own_voice: bool,
     /// Whether the session was made to publish, and to listen.
     publishes: bool,
     receives: bool,
@@ -75,6 +79,12 @@ impl Member {
         if matches!(caller.role, Role::Listen { .. }) && !grants.listen {
             return Err(HouseError::Forbidden("the token has no grant to listen".to_owned()));
         }
+        let wants_own_voice = caller.voice.as_deref() == Some(OWN_VOICE);
+        if wants_own_voice && !grants.own_voice {
+            let detail =
+                "the token has no grant own_voice, with which the participant agrees to it";
+            return Err(HouseError::Forbidden(detail.to_owned()));
+        }
         let mut member = Self {
             peer,
             session,
@@ -82,7 +92,9 @@ impl Member {
             name: caller.name.clone(),
             language: spoken,
             hear,
-            voice: caller.voice.clone(),
+            voice: caller.voice.clone().filter(|_| !wants_own_voice),
+            agrees_to_own_voice: grants.own_voice,
+            wants_own_voice,
             publishes,
             receives,
             speaks: publishes && grants.speak,
@@ -219,6 +231,8 @@ impl RoomState {
         // What an interpreter speaks is said by `interprets`; their own language matters more.
         let speaker = own.clone().find(|member| member.is_on_floor()).unwrap_or(first);
         let listener = own.clone().find(|member| member.listens);
+        let agrees = own.clone().any(|member| member.agrees_to_own_voice);
+        let own_voice = self.own_voices.get(identity).map(Own::state);
         let interpreter = own.find(|member| member.interprets.is_some());
         let station = listener.and_then(|member| member.station);
         Some(Participant {
@@ -227,6 +241,7 @@ impl RoomState {
             language: speaker.language.to_string(),
             hear: listener.unwrap_or(first).hear.to_string(),
             voice: first.voice.clone(),
+            own_voice: own_voice.or(agrees.then_some(OwnVoice::Granted)),
             muted: self.silenced.contains(identity),
             interprets: interpreter.and_then(|member| member.interprets).map(|own| own.to_string()),
             relay: interpreter.and_then(|member| member.relay).map(|relay| relay.to_string()),

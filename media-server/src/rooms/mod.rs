@@ -15,12 +15,16 @@ mod connect;
 mod create;
 mod events;
 mod house;
+mod learner;
 mod membership;
 mod minutes;
 #[cfg(test)]
 mod model_calls_tests;
 mod observer;
 mod orders;
+mod own_voice;
+#[cfg(test)]
+mod own_voice_tests;
 mod preparer;
 mod report;
 mod room;
@@ -30,6 +34,7 @@ mod story;
 #[cfg(test)]
 mod testing;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -38,8 +43,10 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use signaling::Stats as FaceStats;
 use signaling::transcripts::Store;
+use signaling::wire::OwnVoice;
 
 pub use self::config::{BargeIn, Overlap, RoomsConfig};
+use self::learner::Learner;
 use self::minutes::Minutes;
 use self::observer::EngineObserver;
 use self::preparer::Preparer;
@@ -47,6 +54,7 @@ use self::sink::ListenerSink;
 use self::state::State;
 use self::story::Stories;
 use crate::engine::{Engine, EngineConfig, Models, ModelsInUse};
+use crate::learning::shelf::Shelf;
 use crate::listener::Listener;
 use crate::media::{MediaConfig, MediaPlane};
 use crate::metrics::{Metrics, Now};
@@ -69,6 +77,8 @@ pub struct HouseConfig {
     pub engine: EngineConfig,
     /// Where transcripts are kept; nowhere when missing.
     pub transcripts: Option<Arc<Store>>,
+    /// The folder that learned voices are stored in; in memory alone when missing.
+    pub voices: Option<PathBuf>,
 }
 
 /// Why the house could not open.
@@ -100,6 +110,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     stories: Mutex<Stories>,
     minutes: Arc<Minutes>,
+    shelf: Shelf,
+    learner: Learner,
     metrics: Metrics,
     listener: OnceLock<Listener>,
     engine: OnceLock<Weak<Engine>>,
@@ -127,6 +139,9 @@ impl Rooms {
         };
         let speaker = Speaker::start(waits, spoken_in)?;
         let minutes = Arc::new(Minutes::new(config.transcripts.clone()));
+        let shelf = Shelf::open(config.voices.clone());
+        shelf.recall(models);
+        let (to_learn, learning) = bounded(learner::QUEUE);
         let shared = Arc::new(Shared {
             config: config.rooms.clone(),
             models: Arc::clone(models),
@@ -138,6 +153,8 @@ impl Rooms {
             )),
             stories: Mutex::new(Stories::default()),
             minutes,
+            shelf,
+            learner: Learner(to_learn),
             metrics: Metrics::default(),
             listener: OnceLock::new(),
             engine: OnceLock::new(),
@@ -152,6 +169,7 @@ impl Rooms {
         let sink = Arc::new(ListenerSink(Arc::clone(&shared)));
         let listener = Listener::start(Arc::clone(models), config.segmenter.clone(), sink)?;
         let _ = shared.listener.set(listener);
+        learner::start(&shared, learning)?;
         let reporting = Arc::downgrade(&shared);
         std::thread::Builder::new()
             .name("notices".to_owned())
@@ -160,9 +178,14 @@ impl Rooms {
     }
 
     /// Puts other models in the place of those in use, and gives back those before. Whatever they
-    /// were asked for they still do.
+    /// were asked for they still do. Learned voices are there too, if they can have them; the own
+    /// voice of a participant that they cannot have is forgotten.
     pub fn replace_models(&self, models: Models) -> Arc<Models> {
-        let before = self.shared.models.replace(models);
+        let (before, lost) = self.shared.shelf.replace(&self.shared.models, models);
+        for voice in lost {
+            tracing::warn!("a participant's own voice is lost: the models in use cannot have it");
+            self.shared.settle_own_voice(&voice, OwnVoice::Forgotten);
+        }
         self.shared.preparer.prepare_again();
         before
     }

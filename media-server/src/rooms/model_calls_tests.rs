@@ -60,6 +60,7 @@ impl Meeting {
             // What is said late on a busy machine is still said.
             engine: EngineConfig { deadline_ms: 120_000, ..EngineConfig::default() },
             transcripts: None,
+            voices: None,
         };
         let rooms = Rooms::open(&models, &config).expect("the house opens");
         let events = rooms.all_events();

@@ -36,6 +36,8 @@ pub(super) enum Order {
     Silence(ChannelId),
     /// What a listener hears, without the sound of who is their own.
     Tune { peer: PeerId, programme: Programme, own: PeerId },
+    /// Nothing of somebody's own voice is to stay.
+    Forget(String),
     /// A voice is going to be needed.
     Prepare { language: Language, voice: Option<String> },
 }

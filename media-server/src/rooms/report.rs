@@ -192,6 +192,9 @@ impl Shared {
                 }
                 Order::Silence(channel) => self.speaker.silence(channel),
                 Order::Tune { peer, programme, own } => self.plane.tune(room, peer, programme, own),
+                Order::Forget(voice) => {
+                    self.shelf.forget(&self.models, &voice);
+                }
                 Order::Prepare { language, voice } => self.preparer.prepare(language, voice),
             }
         }

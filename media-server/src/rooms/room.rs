@@ -11,6 +11,7 @@ use super::conference::Conference;
 use super::events::{Events, now_ms};
 use super::membership::Member;
 use super::orders::{Order, Picture};
+use super::own_voice::Own;
 use super::state::RoomSpec;
 use super::story::Targets;
 use crate::engine::Tier;
@@ -30,6 +31,8 @@ pub(super) struct RoomState {
     pub(super) members: Vec<Member>,
     /// Who is speaking, in the order in which they began.
     pub(super) speaking: Vec<PeerId>,
+    /// What is known of the own voices of identities on the floor that ask for theirs.
+    pub(super) own_voices: BTreeMap<String, Own>,
     /// Identities that a moderator silenced. They stay so when they come back.
     pub(super) silenced: BTreeSet<String>,
     pub(super) conference: Option<Conference>,
@@ -77,6 +80,7 @@ impl RoomState {
             created_at_ms: now_ms(),
             members: Vec::new(),
             speaking: Vec::new(),
+            own_voices: BTreeMap::new(),
             silenced: BTreeSet::new(),
             conference,
             events,
@@ -149,6 +153,7 @@ impl RoomState {
             let connect_ms = after.as_secs_f64() * 1_000.0;
             self.events.emit(EventKind::ParticipantJoined { participant, connect_ms });
         }
+        self.begin_own_voice(peer);
     }
 
     /// The peer left. Its room is told, unless it never connected.
@@ -162,6 +167,7 @@ impl RoomState {
         self.stopped(peer, now);
         self.relieve(peer);
         self.members.remove(index);
+        self.end_own_voice(&identity);
         if self.members.is_empty() {
             self.empty_since = now;
         }
@@ -268,6 +274,14 @@ impl RoomState {
             (Some(conference), Some(speaker)) => conference.voices(speaker),
             (Some(_), None) => BTreeMap::new(),
             (None, _) => self.call_voices(),
+        }
+    }
+
+    /// There is another voice, which speaks these languages: speakers of a conference may have asked
+    /// for it.
+    pub(super) fn know_voice(&mut self, voice: &str, speaks: impl Fn(Language) -> bool) {
+        if let Some(conference) = &mut self.conference {
+            conference.know_voice(voice, speaks);
         }
     }
 

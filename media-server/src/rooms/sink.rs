@@ -64,7 +64,7 @@ impl SpeechSink for ListenerSink {
     fn heard(&self, peer: PeerId, utterance: UtteranceId, heard: Heard) {
         let shared = &self.0;
         let Some(engine) = shared.engine() else { return };
-        let (language, targets, mut voices, is_conference) = {
+        let (language, targets, mut voices, own, is_conference) = {
             let mut state = shared.state.lock();
             let Some(room) = state.room_of_mut(peer) else { return };
             shared.barge_in(room, peer, false);
@@ -85,9 +85,13 @@ impl SpeechSink for ListenerSink {
                 shared.announce(room, peer, utterance, true);
             }
             let Some(member) = room.member(peer) else { return };
-            (member.language, room.targets(peer), room.voices(peer), room.is_conference())
+            let (targets, voices) = (room.targets(peer), room.voices(peer));
+            (member.language, targets, voices, room.own_voice(peer), room.is_conference())
         };
         let Heard { samples_16k, first_voiced, last_voiced, ended } = heard;
+        if let Some(own) = own {
+            shared.use_own_voice(own, &samples_16k, &targets, &mut voices);
+        }
         let cancel = CancelToken::new();
         let wanted = targets.iter().map(|(language, outlets)| Target {
             language: *language,

@@ -3,12 +3,13 @@
 use crate::wire::{Event, EventKind, FLOOR};
 
 /// Every type of event.
-const TYPES: [&str; 13] = [
+const TYPES: [&str; 14] = [
     "room.started",
     "room.ended",
     "participant.joined",
     "participant.left",
     "participant.muted",
+    "participant.voice",
     "channel.interpreter",
     "utterance.started",
     "utterance.partial",
@@ -81,6 +82,7 @@ pub(super) fn type_of(kind: &EventKind) -> &'static str {
         EventKind::ParticipantJoined { .. } => "participant.joined",
         EventKind::ParticipantLeft { .. } => "participant.left",
         EventKind::ParticipantMuted { .. } => "participant.muted",
+        EventKind::ParticipantVoice { .. } => "participant.voice",
         EventKind::ChannelInterpreter { .. } => "channel.interpreter",
         EventKind::UtteranceStarted { .. } => "utterance.started",
         EventKind::UtterancePartial { .. } => "utterance.partial",

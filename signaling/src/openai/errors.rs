@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::form::FormError;
 use crate::studio::StudioError;
 
 /// What a client learns of a defect of ours.
@@ -70,6 +71,23 @@ impl ApiError {
     pub(super) fn about(mut self, param: &'static str) -> Self {
         self.param = Some(param);
         self
+    }
+}
+
+impl From<FormError> for ApiError {
+    fn from(error: FormError) -> Self {
+        let message = error.to_string();
+        match error {
+            FormError::Storage(error) => {
+                tracing::error!(%error, "an upload cannot be stored");
+                Self::new(Fault::Internal, OUR_FAULT)
+            }
+            FormError::TooLarge(_) => Self::new(Fault::TooLarge, message),
+            FormError::Empty | FormError::NoFile(_) => Self::invalid("file", message),
+            FormError::NoForm | FormError::TooSlow(_) | FormError::Damaged(_) => {
+                Self::new(Fault::Invalid, message)
+            }
+        }
     }
 }
 

@@ -17,7 +17,6 @@ mod errors;
 mod formats;
 mod speech;
 mod transcriptions;
-mod upload;
 
 use std::sync::Arc;
 

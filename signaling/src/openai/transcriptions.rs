@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use super::Face;
 use super::errors::{ApiError, Fault};
 use super::formats::{self, TextFormat};
-use super::upload::Upload;
 use crate::bodies;
+use crate::form::Form;
 use crate::studio::{ModelKind, Studio, TranscribeFile};
 
 /// What is done with a recording.
@@ -21,6 +21,8 @@ enum Task {
 
 /// The language that translations are into.
 const TRANSLATED_INTO: &str = "en";
+/// The part with the recording; of several the last one counts.
+const RECORDING: &str = "file";
 /// Seconds after which a client may try again while others upload.
 const RETRY_AFTER_S: u32 = 5;
 
@@ -50,15 +52,17 @@ async fn write_down<S: Studio>(
         let fault = Fault::Overloaded { retry_after_s: RETRY_AFTER_S };
         return Err(ApiError::new(fault, "too many recordings are being written down"));
     };
-    let upload = Upload::read(request).await?;
+    let upload = Form::read(request, RECORDING).await?;
     let model = upload.field("model").ok_or_else(|| {
         ApiError::invalid("model", "you must provide a model parameter, such as whisper-1")
     })?;
     face.require_model(model, ModelKind::Recogniser)?;
     let format = format(&upload)?;
     check_granularities(&upload, format)?;
+    let missing = || ApiError::invalid("file", "the form has no file");
+    let recording = upload.files.last().ok_or_else(missing)?;
     let job = TranscribeFile {
-        path: upload.file.path().to_owned(),
+        path: recording.path().to_owned(),
         language: upload.field("language").map(str::to_owned),
         translate_to: (task == Task::Translate).then(|| TRANSLATED_INTO.to_owned()),
         temperature: temperature(&upload)?,
@@ -74,7 +78,7 @@ async fn write_down<S: Studio>(
     .into_response())
 }
 
-fn format(upload: &Upload) -> Result<TextFormat, ApiError> {
+fn format(upload: &Form) -> Result<TextFormat, ApiError> {
     match upload.field("response_format").unwrap_or("json") {
         "json" => Ok(TextFormat::Json),
         "text" => Ok(TextFormat::Text),
@@ -89,7 +93,7 @@ fn format(upload: &Upload) -> Result<TextFormat, ApiError> {
 }
 
 /// Words carry no times here.
-fn check_granularities(upload: &Upload, format: TextFormat) -> Result<(), ApiError> {
+fn check_granularities(upload: &Form, format: TextFormat) -> Result<(), ApiError> {
     let param = "timestamp_granularities";
     for granularity in upload.values(param) {
         if granularity != "segment" {
@@ -104,7 +108,7 @@ fn check_granularities(upload: &Upload, format: TextFormat) -> Result<(), ApiErr
     Ok(())
 }
 
-fn temperature(upload: &Upload) -> Result<f32, ApiError> {
+fn temperature(upload: &Form) -> Result<f32, ApiError> {
     let Some(text) = upload.field("temperature") else { return Ok(0.0) };
     text.parse().ok().filter(|temperature| (0.0..=1.0).contains(temperature)).ok_or_else(|| {
         ApiError::invalid("temperature", "the temperature is a number between 0 and 1")

@@ -35,10 +35,11 @@ pub(crate) mod tags {
     pub(crate) const PARTICIPANTS: &str = "Participants";
     pub(crate) const EVENTS: &str = "Events";
     pub(crate) const TRANSCRIPTS: &str = "Transcripts";
+    pub(crate) const VOICES: &str = "Voices";
     pub(crate) const SERVER: &str = "Server";
 }
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     (
         tags::ROOMS,
         "A conversation takes place in a room: a call of two, or a conference with a \
@@ -62,6 +63,11 @@ const TAGS: [(&str, &str); 7] = [
         where the time of each utterance went.",
     ),
     (tags::TRANSCRIPTS, "What was said, kept for those who were let into the room."),
+    (
+        tags::VOICES,
+        "The voices that interpretations are spoken in: built in, or learned from recordings of \
+        somebody who has agreed to it.",
+    ),
     (tags::SERVER, "What the server offers, and how it is."),
 ];
 
@@ -83,7 +89,7 @@ that it answers. Beside those, a method that a path does not have is answered wi
 `no-such-path`.
 
 **Limits.** A client that asks too often is answered with 429 and `Retry-After`. JSON and SDP bodies \
-may have 64 KiB.
+may have 64 KiB, recordings 25 MiB.
 
 **Every path** answers `OPTIONS` with `Allow` and what a preflight of a browser asks for; paths with \
 `GET` answer `HEAD`. A request may bring an `X-Request-Id`, which its answer and the server's log \

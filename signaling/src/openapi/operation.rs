@@ -18,7 +18,7 @@ use utoipa::openapi::{
     Content, ContentBuilder, Header, Ref, RefOr, Required, Response, ResponseBuilder,
 };
 
-use super::shapes::{Identity, RoomName, SessionId};
+use super::shapes::{Identity, LearnedVoiceName, RoomName, SessionId};
 use crate::problem::{Kind, PROBLEM_JSON};
 use crate::wire::Problem;
 
@@ -152,6 +152,14 @@ impl Doc {
         self.body(media_type, content)
     }
 
+    /// A body that is a form.
+    pub(crate) fn takes_form<T: ToSchema>(mut self) -> Self {
+        collect::<T>(&mut self.schemas);
+        let content = ContentBuilder::new().schema(Some(reference::<T>())).build();
+        self.kinds.insert(Kind::InvalidField);
+        self.body("multipart/form-data", content)
+    }
+
     fn body(mut self, media_type: &'static str, content: Content) -> Self {
         self.kinds.extend([
             Kind::BadRequest,
@@ -194,6 +202,11 @@ impl Doc {
                     shape::<SessionId>(&mut self.schemas),
                     "Id of the session.",
                     Kind::NoSuchSession,
+                ),
+                "voice" => (
+                    shape::<LearnedVoiceName>(&mut self.schemas),
+                    "Name of the voice.",
+                    Kind::NoSuchVoice,
                 ),
                 _ => (
                     shape::<Identity>(&mut self.schemas),

@@ -2,6 +2,7 @@
 //! and what `OPTIONS` answers is taken from it too.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::routing::MethodRouter;
@@ -84,6 +85,12 @@ impl<H: Send + Sync + 'static> At<H> {
 
     pub(crate) fn delete<T: 'static, F: Handler<T, Api<H>>>(self, handler: F, doc: Doc) -> Self {
         self.with(HttpMethod::Delete, doc, |handlers| handlers.delete(handler))
+    }
+
+    /// Lets the bodies be of any size: the handlers set their own limits.
+    pub(crate) fn without_body_limit(mut self) -> Self {
+        self.handlers = self.handlers.layer(DefaultBodyLimit::disable());
+        self
     }
 
     fn with(

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -47,6 +49,23 @@ shapes! {
     Channel = text(MAX_LANGUAGE, LANGUAGE_PATTERN).examples(["es", FLOOR]);
     /// Name of a voice, one of `GET /v1/voices`.
     VoiceName = text(MAX_VOICE, "^[!-~]+$");
+    /// Name of a voice that was learned; not `own`.
+    LearnedVoiceName = text(MAX_VOICE, "^[A-Za-z0-9][A-Za-z0-9_.-]*$").examples(["ana"]);
+    /// Recordings of one person, and that they have agreed.
+    NewVoice = ObjectBuilder::new()
+        .property("name", Ref::from_schema_name(LearnedVoiceName::name()))
+        .required("name")
+        .property("consent", string().enum_values(Some(["true"])).description(Some(
+            "States that the person whose voice it is has agreed to its being learned, and to its \
+             being spoken with.",
+        )))
+        .required("consent")
+        .property("clip", ArrayBuilder::new().items(recording()).min_items(Some(1)).description(
+            Some("WAV, FLAC, MP3, or Ogg with Opus or Vorbis: their speech and nobody else's, without \
+                  noise or music. Three of six seconds are enough."),
+        ))
+        .required("clip")
+        .property("language", Ref::from_schema_name(LanguageTag::name()));
     /// Id of a session, as its `Location` holds it.
     SessionId = text(MAX_SESSION_ID, "^[!-~]+$");
     /// Gain of the original under the interpretation: 0 is silent, 1 is as loud as it was.
@@ -70,6 +89,14 @@ shapes! {
         .property_names(Some(text(MAX_LANGUAGE, LANGUAGE_PATTERN)))
         .additional_properties(Some(Ref::from_schema_name(LanguageTag::name())))
         .max_properties(Some(MAX_LANGUAGES));
+}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(SchemaType::Type(Type::String))
+}
+
+fn recording() -> ObjectBuilder {
+    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
 }
 
 fn text(longest: usize, pattern: &str) -> ObjectBuilder {

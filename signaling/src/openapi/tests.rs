@@ -2,7 +2,9 @@ use proptest::prelude::*;
 use regex::Regex;
 use utoipa::PartialSchema;
 
-use super::shapes::{Channel, DisplayName, Identity, LanguageTag, RoomName, VoiceName};
+use super::shapes::{
+    Channel, DisplayName, Identity, LanguageTag, LearnedVoiceName, RoomName, VoiceName,
+};
 use crate::validate;
 
 /// Whether a shape of the document takes a value, by its pattern and its length.
@@ -34,5 +36,7 @@ proptest! {
         prop_assert_eq!(takes::<LanguageTag>(&value), validate::language(&value).is_ok());
         prop_assert_eq!(takes::<Channel>(&value), validate::channel(&value).is_ok());
         prop_assert_eq!(takes::<VoiceName>(&value), validate::voice_name(&value).is_ok());
+        let learned = validate::learned_voice_name(&value).is_ok();
+        prop_assert_eq!(takes::<LearnedVoiceName>(&value) && value != "own", learned);
     }
 }

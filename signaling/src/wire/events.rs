@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Participant, RoomKind};
+use super::{OwnVoice, Participant, RoomKind};
 
 /// One message of `GET /v1/rooms/{room}/events`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,6 +81,19 @@ pub enum EventKind {
         identity: String,
         /// Whether they are silenced now.
         muted: bool,
+    },
+    /// More is known of the own voice of somebody who has agreed to its being learned, or nothing
+    /// any more.
+    #[serde(rename = "participant.voice")]
+    ParticipantVoice {
+        /// Whose.
+        identity: String,
+        /// What is known of it.
+        state: OwnVoice,
+        /// Milliseconds of clean speech that were collected so far.
+        collected_ms: u64,
+        /// Milliseconds that are needed.
+        needed_ms: u64,
     },
     /// A human takes a conference channel over from the machine, or gives it back.
     #[serde(rename = "channel.interpreter")]

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession, Role};
+use signaling::house::{Caller, Feed, House, HouseError, IceUpdate, NewSession, NewVoice, Role};
 use signaling::wire::{
     ChangeSession, CreateRoom, CreateToken, Event, EventKind, FLOOR, Grants, LanguageInfo,
-    Participant, Problem, Room, Token, VoiceInfo,
+    OwnVoice, Participant, Problem, Room, Token, VoiceInfo, VoiceKind,
 };
 use signaling::{ApiConfig, TokenKey, mint_token};
 use tokio::sync::broadcast;
@@ -41,6 +41,7 @@ impl FakeRoom {
             language: caller.language.clone(),
             hear: caller.hear.clone(),
             voice: caller.voice.clone(),
+            own_voice: caller.grants.own_voice.then_some(OwnVoice::Granted),
             muted: self.muted.contains(&caller.identity),
             relay: None,
             interprets: interprets(caller),
@@ -79,6 +80,9 @@ pub struct FakeHouse {
     pub keeps_transcripts: AtomicBool,
     /// Events of a room that are kept.
     pub kept: AtomicUsize,
+    /// Whether it can learn voices, and those that it has learned, with their recordings.
+    pub learns: AtomicBool,
+    pub learned: Mutex<BTreeMap<String, Vec<Vec<u8>>>>,
 }
 
 impl Default for FakeHouse {
@@ -92,7 +96,18 @@ impl Default for FakeHouse {
             busy: AtomicBool::new(false),
             keeps_transcripts: AtomicBool::new(false),
             kept: AtomicUsize::new(usize::MAX),
+            learns: AtomicBool::new(false),
+            learned: Mutex::default(),
         }
+    }
+}
+
+fn learned_voice(name: &str) -> VoiceInfo {
+    VoiceInfo {
+        name: name.to_owned(),
+        language: "en".to_owned(),
+        engine: "learner".to_owned(),
+        kind: VoiceKind::Learned,
     }
 }
 
@@ -104,6 +119,7 @@ impl FakeHouse {
             language: "es".to_owned(),
             hear: "es".to_owned(),
             voice: None,
+            own_voice: None,
             muted: false,
             relay: None,
             interprets: None,
@@ -345,15 +361,61 @@ impl House for FakeHouse {
             code: "en".to_owned(),
             name: "English".to_owned(),
             targets: vec!["es".to_owned()],
+            own_voice: Vec::new(),
         }]
     }
 
     fn voices(&self) -> Vec<VoiceInfo> {
-        vec![VoiceInfo {
+        let dora = VoiceInfo {
             name: "ef_dora".to_owned(),
             language: "es".to_owned(),
             engine: "kokoro".to_owned(),
-        }]
+            kind: VoiceKind::BuiltIn,
+        };
+        let learned = self.learned.lock().unwrap();
+        std::iter::once(dora).chain(learned.keys().map(|name| learned_voice(name))).collect()
+    }
+
+    fn can_learn(&self) -> bool {
+        self.learns.load(Ordering::Relaxed)
+    }
+
+    async fn learn_voice(&self, voice: NewVoice) -> Result<VoiceInfo, HouseError> {
+        if voice.language.is_some_and(|language| language != "en") {
+            return Err(HouseError::Invalid("language: learned voices speak en".to_owned()));
+        }
+        let clips: Vec<Vec<u8>> =
+            voice.clips.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        if clips.iter().any(|clip| clip == b"noise") {
+            return Err(HouseError::BadRecording("there is no speech in it".to_owned()));
+        }
+        if self.voices().iter().any(|known| known.name == voice.name) {
+            return Err(HouseError::VoiceExists(voice.name));
+        }
+        let learned = learned_voice(&voice.name);
+        self.learned.lock().unwrap().insert(voice.name, clips);
+        Ok(learned)
+    }
+
+    fn forget_voice(&self, name: &str) -> Result<(), HouseError> {
+        if name == "ef_dora" {
+            return Err(HouseError::BuiltInVoice(name.to_owned()));
+        }
+        let forgotten = self.learned.lock().unwrap().remove(name);
+        forgotten.map(drop).ok_or_else(|| HouseError::NoSuchVoice(name.to_owned()))
+    }
+
+    fn keep_voice(&self, room: &str, identity: &str, name: &str) -> Result<VoiceInfo, HouseError> {
+        let granted = self.with(room, |fake| {
+            let caller = fake.sessions.values().find(|caller| caller.identity == identity);
+            let gone = || HouseError::NoSuchParticipant(identity.to_owned());
+            Ok(caller.ok_or_else(gone)?.grants.own_voice)
+        })?;
+        if !granted {
+            return Err(HouseError::NotLearned("they have not agreed".to_owned()));
+        }
+        self.learned.lock().unwrap().insert(name.to_owned(), Vec::new());
+        Ok(learned_voice(name))
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -37,7 +37,7 @@ impl FakeStudio {
 
 fn language(code: &str, name: &str, targets: &[&str]) -> LanguageInfo {
     let targets = targets.iter().map(ToString::to_string).collect();
-    LanguageInfo { code: code.to_owned(), name: name.to_owned(), targets }
+    LanguageInfo { code: code.to_owned(), name: name.to_owned(), targets, own_voice: Vec::new() }
 }
 
 impl Studio for FakeStudio {
