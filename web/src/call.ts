@@ -6,6 +6,7 @@ import * as api from "./api.ts";
 import { delayMs } from "./backoff.ts";
 import { Events } from "./events.ts";
 import { explain, isFinal, leftOutIn } from "./messages.ts";
+import { ownVoiceAmong, ownVoiceTold } from "./own-voice.ts";
 import { Peer, type Sound } from "./peer.ts";
 import { wait } from "./wait.ts";
 import type { Participant, UtteranceEvent } from "./wire.ts";
@@ -34,6 +35,8 @@ export interface CallHandlers {
   people: (people: Participant[]) => void;
   /** What the server leaves out while it is busy, in a sentence; empty when that is nothing. */
   busy: (message: string) => void;
+  /** What is known of our own voice, in a sentence; empty when it was not asked for. */
+  ownVoice: (message: string) => void;
   sound: (which: Sound, track: MediaStreamTrack) => void;
   utterance: (event: UtteranceEvent) => void;
 }
@@ -119,6 +122,8 @@ export class Call {
     this.#events = new Events(
       address,
       (event) => {
+        const voice = ownVoiceTold(event, this.me.identity);
+        if (voice !== null) this.#handlers.ownVoice(voice);
         if (event.type === "participant.joined") {
           this.#people.set(event.participant.identity, event.participant);
           this.#showPeople();
@@ -139,6 +144,7 @@ export class Call {
     const room = await api.room(this.me.room, this.#token).catch(() => null);
     if (!room || this.#ended) return;
     this.#handlers.busy(leftOutIn(room.tier));
+    this.#handlers.ownVoice(ownVoiceAmong(room.participants, this.me.identity));
     this.#people.clear();
     for (const participant of room.participants) {
       this.#people.set(participant.identity, participant);

@@ -66,6 +66,7 @@ export class ConferencePage {
         else early.push(event);
       },
       busy: (message) => this.#view.busy(message),
+      ownVoice: (message) => this.#view.ownVoice(message),
       failed: (message) => this.#view.note(message),
     });
     this.#conference = conference;

@@ -9,6 +9,7 @@ import { Events } from "./events.ts";
 import { Lane } from "./lane.ts";
 import { explain, isFinal, leftOutIn, overBecause } from "./messages.ts";
 import { Publisher, Receiver } from "./one-way.ts";
+import { ownVoiceAmong, ownVoiceTold } from "./own-voice.ts";
 import { type Abilities, abilitiesOf } from "./roles.ts";
 import { stepFor } from "./steps.ts";
 import { type Change, FLOOR, type RoomEvent, type UtteranceEvent } from "./wire.ts";
@@ -28,6 +29,8 @@ export interface ConferenceHandlers {
   utterance: (event: UtteranceEvent) => void;
   /** What the server leaves out while it is busy, in a sentence; empty when that is nothing. */
   busy: (message: string) => void;
+  /** What is known of our own voice, in a sentence; empty when it was not asked for. */
+  ownVoice: (message: string) => void;
   /** Something did not work that leaves everything else as it was. */
   failed: (message: string) => void;
 }
@@ -282,6 +285,8 @@ export class Conference {
   #take(event: RoomEvent): void {
     if (this.channels.take(event)) this.#handlers.changed();
     if ("utterance" in event) this.#handlers.utterance(event);
+    const voice = ownVoiceTold(event, this.me.identity);
+    if (voice !== null) this.#handlers.ownVoice(voice);
     if (event.type === "server.tier") this.#handlers.busy(leftOutIn(event.tier));
     if (event.type === "room.ended") this.#end(overBecause(event.reason));
     if (event.type !== "participant.left") return;
@@ -307,6 +312,7 @@ export class Conference {
     if (!room || this.#ended) return;
     this.channels.sync(room);
     this.#handlers.busy(leftOutIn(room.tier));
+    this.#handlers.ownVoice(ownVoiceAmong(room.participants, this.me.identity));
     this.#handlers.changed();
   }
 

@@ -73,6 +73,7 @@ async function joinCall(wish: api.Wish, access: string): Promise<void> {
       ended: leave,
       people: (others) => view.people(others),
       busy: (message) => view.busy(message),
+      ownVoice: (message) => view.ownVoice(message),
       sound: (which, track) => view.sound(which, track),
       utterance: take,
     });

@@ -8,6 +8,7 @@ const BY_PROBLEM: Record<string, string> = {
   "channel-taken": "Somebody else interprets into this channel already.",
   "no-such-room": "There is no such room. Whoever runs the server can create it.",
   "not-ready": "The server is still loading its models. Try again in a minute.",
+  "cannot-learn": "This server can learn no voices any more. Join without your own.",
   overloaded: "The server has its hands full. Try again in a minute.",
   "invalid-token": "The key or token is not this server's, or it has expired.",
   "token-revoked": "A moderator removed you from the room.",

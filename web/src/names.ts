@@ -74,9 +74,10 @@ function nameIn(language: string, code: string): string {
 
 /**
  * `ef_dora` of Kokoro as `Dora, a woman`: its names are a letter for the language, `f` or `m`, and
- * a name. Other engines' names stay as they are.
+ * a name. Other engines' names stay as they are, and so do those of learned voices.
  */
-export function voiceLabel({ name, engine }: VoiceInfo): string {
+export function voiceLabel({ name, engine, kind }: VoiceInfo): string {
+  if (kind === "learned") return `${name}, learned`;
   const parts = /^[a-z]([fm])_([a-z]+)$/.exec(name);
   if (!parts?.[1] || !parts[2]) return `${name} (${engine})`;
   const [, who, given] = parts;

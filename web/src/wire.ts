@@ -8,6 +8,8 @@ export interface Participant {
   /** Language heard. */
   hear: string;
   voice?: string;
+  /** What is known of their own voice; missing when they have not agreed to its being learned. */
+  own_voice?: OwnVoice;
   /** A moderator has silenced them. */
   muted?: boolean;
   /** The conference channel they interpret into. */
@@ -15,6 +17,9 @@ export interface Participant {
   /** The conference channel they listen to: a language or `floor`. */
   channel?: string;
 }
+
+/** What is known of the own voice of somebody who has agreed to its being learned. */
+export type OwnVoice = "granted" | "collecting" | "learned" | "failed" | "forgotten";
 
 export type RoomKind = "call" | "conference";
 
@@ -41,6 +46,8 @@ export interface Grants {
   /** Channels that they may interpret into. */
   interpret?: string[];
   moderate?: boolean;
+  /** They have agreed to their voice being learned. */
+  own_voice?: boolean;
 }
 
 /** What a session listens to; what is missing stays as it is. */
@@ -54,12 +61,15 @@ export interface LanguageInfo {
   name: string;
   /** Languages it can be interpreted into. */
   targets: string[];
+  /** Those of them that can be spoken in the speaker's own voice. */
+  own_voice?: string[];
 }
 
 export interface VoiceInfo {
   name: string;
   language: string;
   engine: string;
+  kind?: "built-in" | "learned";
 }
 
 export interface Token {
@@ -101,6 +111,13 @@ export type RoomEvent =
   | (Told & { type: "room.started" })
   | (Told & { type: "room.ended"; reason: string })
   | (Told & { type: "participant.muted"; identity: string; muted: boolean })
+  | (Told & {
+      type: "participant.voice";
+      identity: string;
+      state: OwnVoice;
+      collected_ms: number;
+      needed_ms: number;
+    })
   | (Told & { type: "channel.interpreter"; channel: string; interpreter?: string })
   | (Told & { type: "participant.joined"; participant: Participant })
   | (Told & { type: "participant.left"; participant: Participant; reason: string })

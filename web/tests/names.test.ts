@@ -34,4 +34,6 @@ test("a voice is called by its name where the engine gives it one", () => {
   assert.equal(voice("ef_dora", "kokoro"), "Dora, a woman");
   assert.equal(voice("em_alex", "kokoro"), "Alex, a man");
   assert.equal(voice("es", "espeak-ng"), "es (espeak-ng)");
+  const learned = { name: "af_ana", engine: "some", language: "en", kind: "learned" } as const;
+  assert.equal(voiceLabel(learned), "af_ana, learned");
 });

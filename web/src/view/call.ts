@@ -18,6 +18,7 @@ export class CallView {
   readonly #section = byId("call", HTMLElement);
   readonly #state = byId("state", HTMLElement);
   readonly #busy = byId("busy", HTMLElement);
+  readonly #ownVoice = byId("own-voice-state", HTMLElement);
   readonly #people = byId("people", HTMLElement);
   readonly #mute = byId("mute", HTMLButtonElement);
   readonly #level = byId("level", HTMLMeterElement);
@@ -63,6 +64,7 @@ export class CallView {
 
   hide(): void {
     this.#section.hidden = true;
+    this.ownVoice("");
     this.#others = [];
     this.#hasOriginal = false;
     for (const audio of Object.values(this.#sounds)) audio.srcObject = null;
@@ -77,6 +79,11 @@ export class CallView {
   /** What a busy server leaves out; an empty text takes it back. */
   busy(text: string): void {
     if (this.#busy.textContent !== text) this.#busy.textContent = text;
+  }
+
+  /** What is known of one's own voice; an empty text where there is nothing to say. */
+  ownVoice(text: string): void {
+    if (this.#ownVoice.textContent !== text) this.#ownVoice.textContent = text;
   }
 
   level(level: number): void {

@@ -33,6 +33,7 @@ export class ConferenceView {
   readonly #state = byId("conference-state", HTMLElement);
   readonly #note = byId("conference-note", HTMLElement);
   readonly #busy = byId("conference-busy", HTMLElement);
+  readonly #ownVoice = byId("conference-own-voice", HTMLElement);
   readonly #over = byId("over", HTMLElement);
   readonly #speak = byId("speak", HTMLButtonElement);
   readonly #level = byId("conference-level", HTMLMeterElement);
@@ -91,6 +92,7 @@ export class ConferenceView {
 
   hide(): void {
     this.#section.hidden = true;
+    this.ownVoice("");
     this.#sound.srcObject = null;
   }
 
@@ -110,6 +112,11 @@ export class ConferenceView {
     if (this.#busy.textContent !== text) this.#busy.textContent = text;
   }
 
+  /** What is known of one's own voice; an empty text where there is nothing to say. */
+  ownVoice(text: string): void {
+    if (this.#ownVoice.textContent !== text) this.#ownVoice.textContent = text;
+  }
+
   /** It is over; what was read stays to be read. */
   over(message: string): void {
     byId("over-message", HTMLElement).textContent = message;
@@ -119,6 +126,7 @@ export class ConferenceView {
     this.#dial.stop();
     this.voice("none");
     this.note("");
+    this.ownVoice("");
     this.state("Over", "bad");
     byId("over-back", HTMLButtonElement).focus();
   }

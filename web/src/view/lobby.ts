@@ -2,7 +2,14 @@
 
 import { asked, claimsOf } from "../address.ts";
 import type { Wish } from "../api.ts";
-import { identityFor, inventedRoom, languageName, voiceLabel } from "../names.ts";
+import {
+  identityFor,
+  inventedRoom,
+  languageName,
+  shortLanguageName,
+  voiceLabel,
+} from "../names.ts";
+import { inOwnVoice, ownVoiceTargets } from "../own-voice.ts";
 import type { LanguageInfo, RoomKind, VoiceInfo } from "../wire.ts";
 import { byId } from "./dom.ts";
 import { ConferenceFields } from "./lobby-conference.ts";
@@ -17,6 +24,7 @@ export class Lobby {
   readonly #language = byId("language", HTMLSelectElement);
   readonly #hear = byId("hear", HTMLSelectElement);
   readonly #voice = byId("voice", HTMLSelectElement);
+  readonly #ownVoice = byId("own-voice", HTMLInputElement);
   readonly #room = byId("room", HTMLInputElement);
   readonly #access = byId("access", HTMLInputElement);
   readonly #button = byId("join-button", HTMLButtonElement);
@@ -25,6 +33,7 @@ export class Lobby {
   readonly #conference: ConferenceFields;
   readonly #isInvited: boolean;
   #voices: VoiceInfo[] = [];
+  #languages: LanguageInfo[] = [];
 
   /**
    * `join` is called with a complete form; `channel` is what is to be heard of a conference, null
@@ -41,7 +50,11 @@ export class Lobby {
     this.#kinds.hidden = this.#isInvited;
     if (conference) byId("kind-conference", HTMLInputElement).checked = true;
     this.#kinds.addEventListener("change", () => this.#showKind());
-    this.#language.addEventListener("change", () => this.#showVoices());
+    this.#language.addEventListener("change", () => {
+      this.#showVoices();
+      this.#showOwnVoice();
+    });
+    this.#ownVoice.addEventListener("change", () => this.#showVoices());
     this.#hear.addEventListener("change", () => this.#showVoices());
     byId("new-room", HTMLButtonElement).addEventListener("click", () => {
       this.#room.value = inventedRoom(Math.random);
@@ -75,6 +88,7 @@ export class Lobby {
     this.#conference.show(isConference);
     const speaks = !isConference || this.#conference.speaks;
     byId("language-field", HTMLElement).hidden = !speaks;
+    this.#showOwnVoice();
     byId("room-help", HTMLElement).textContent = isConference
       ? "Whoever enters the same name is in the same conference."
       : "Whoever enters the same name is in the same call.";
@@ -82,6 +96,7 @@ export class Lobby {
 
   offer(languages: LanguageInfo[], voices: VoiceInfo[], needsNoKey: boolean): void {
     this.#voices = voices;
+    this.#languages = languages;
     const mine = navigator.language.split("-")[0];
     const options = languages
       .map(({ code }) => new Option(languageName(code), code, code === mine, code === mine))
@@ -94,6 +109,7 @@ export class Lobby {
     field.hidden = needsNoKey && !this.#access.value;
     this.#access.required = !needsNoKey;
     this.#showVoices();
+    this.#showOwnVoice();
     this.#conference.offer(languages);
     this.#button.disabled = false;
   }
@@ -120,10 +136,32 @@ export class Lobby {
       .map((voice) => new Option(voiceLabel(voice), voice.name));
     this.#voice.replaceChildren(new Option("the usual one", "", true, true), ...options);
     if (options.some(({ value }) => value === before)) this.#voice.value = before;
-    this.#voice.disabled = options.length === 0;
+    // One voice is asked for: one's own, or that of what one hears.
+    this.#voice.disabled = options.length === 0 || this.#ownVoice.checked;
+    if (this.#ownVoice.checked) this.#voice.value = "";
+  }
+
+  /** Offers what the server can do for what one speaks. Nobody agrees to it by accident. */
+  #showOwnVoice(): void {
+    const speaks = this.#kind === "call" || this.#conference.speaks;
+    const targets = speaks ? ownVoiceTargets(this.#languages, this.#language.value) : [];
+    byId("own-voice-field", HTMLElement).hidden = targets.length === 0;
+    if (targets.length === 0 && this.#ownVoice.checked) {
+      this.#ownVoice.checked = false;
+      this.#showVoices();
+    }
+    const heard = targets.map(shortLanguageName).join(", ");
+    byId("own-voice-help", HTMLElement).textContent =
+      `The server learns your voice while you speak, and interprets you in it for those who hear ${heard}. ` +
+      "It forgets your voice when you leave.";
   }
 
   #wish(): Wish {
+    const wish = this.#plainWish();
+    return this.#ownVoice.checked ? inOwnVoice(wish) : wish;
+  }
+
+  #plainWish(): Wish {
     const name = this.#name.value.trim();
     const language = this.#language.value;
     const bytes = crypto.getRandomValues(new Uint8Array(3));
