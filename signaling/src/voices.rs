@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 
 use crate::access::Access;
 use crate::bodies::{self, VoicePath};
@@ -43,7 +44,9 @@ pub(crate) fn routes<H: House>() -> Routes<H> {
          A language that learned voices do not speak is refused.",
         Asks::Key,
     )
-    .takes_form::<NewVoiceForm>()
+    .takes_form::<NewVoiceForm>(json!({
+        "name": "ana", "consent": "true", "clip": ["@one.wav", "@two.wav"],
+    }))
     .answers(
         Answer::new(201, "The voice.").json::<VoiceInfo>().header("Location", "Path of the voice."),
     )

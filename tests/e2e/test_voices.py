@@ -8,10 +8,25 @@ import wave
 
 import aiohttp
 
+from harness import signals
+from harness.browser import Browser
 from harness.peer import Peer
 from harness.server import Api
 
 RATE_HZ = 16_000
+# The page of a server of which it is told that it can learn, and what it asks for.
+AS_IF_IT_COULD_LEARN = """
+window.asked = [];
+const plainFetch = window.fetch;
+window.fetch = async (path, options) => {
+  if (options?.body) window.asked.push(JSON.parse(options.body));
+  const answer = await plainFetch(path, options);
+  if (path !== "/v1/languages") return answer;
+  const languages = await answer.json();
+  const changed = languages.map((one) => (one.code === "es" ? { ...one, own_voice: ["en"] } : one));
+  return new Response(JSON.stringify(changed));
+};
+"""
 
 
 def silence() -> bytes:
@@ -89,3 +104,47 @@ def test_the_own_voice_is_refused_without_consent_and_where_none_can_be_learned(
     assert_refused(granted, 409, "cannot-learn")
     assert joined["participant"]["own_voice"] == shown["own_voice"] == "granted"
     assert_refused(kept, 409, "not-learned")
+
+
+def test_the_page_offers_the_own_voice_where_it_can_be_learned_and_asks_only_for_what_was_chosen(
+    server, tmp_path
+):
+    microphone = signals.write_wav(tmp_path / "microphone.wav", signals.silence(2.0))
+    offered = "!document.querySelector('#own-voice-field').hidden"
+    checked = "document.querySelector('#own-voice').checked"
+    locked = "document.querySelector('#voice').disabled"
+
+    async def look():
+        async with Browser(tmp_path, microphone=microphone) as browser:
+            page = await browser.open(f"{server.url}/?room=own-voice", script=AS_IF_IT_COULD_LEARN)
+            await page.wait_for("!document.querySelector('#join-button').disabled")
+            await page.type("#name", "Ana")
+            await page.choose("#language", "en")
+            assert not await page.evaluate(offered), "nothing is learned for English"
+            await page.choose("#language", "es")
+            assert await page.evaluate(offered) and not await page.evaluate(checked)
+            help_text = await page.evaluate("document.querySelector('#own-voice-help').textContent")
+            assert "English" in help_text and "forgets" in help_text
+            for width, height, dark in ((1200, 900, False), (1200, 900, True), (390, 844, False)):
+                await page.look(width=width, height=height, dark=dark)
+                await page.screenshot(tmp_path / f"own-voice-{width}{'-dark' if dark else ''}.png")
+                wide = await page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, "nothing is cut off"
+            await page.click("#own-voice")
+            assert await page.evaluate(checked) and await page.evaluate(locked)
+            await page.choose("#language", "en")
+            await page.choose("#language", "es")
+            assert not await page.evaluate(checked), "what was agreed to is not taken for granted"
+            await page.click("#own-voice")
+            await page.click("#join-button")
+            await page.wait_for("document.querySelector('#join-error').textContent")
+            asked = await page.evaluate("window.asked")
+            error = await page.evaluate("document.querySelector('#join-error').textContent")
+            return asked, error, page.errors
+
+    asked, error, errors = asyncio.run(look())
+    print(f"screenshots: {tmp_path}")
+    (wish,) = asked
+    assert wish["voice"] == "own" and wish["grants"] == {"own_voice": True}
+    assert "can learn no voices" in error
+    assert errors == []

@@ -65,6 +65,13 @@ test("curl brings the credentials and the body that are needed", () => {
       `-H "Content-Type: application/json" \\\n  -d '{"name":"desk"}'`,
   );
   assert.equal(curl(call({}, "get"), "http://h"), 'curl "http://h/v1/rooms"');
+  const form = {
+    content: { "multipart/form-data": { example: { name: "a", clip: ["@b", "@c"] } } },
+  };
+  assert.match(
+    curl(call({ requestBody: form }), "http://h"),
+    /-F "name=a".*-F "clip=@b".*"clip=@c"$/s,
+  );
   const sdp = { content: { "application/sdp": {} } };
   const offer = curl(call({ security: [{ token: [] }], requestBody: sdp }), "http://h");
   assert.match(offer, /Bearer \$token.*application\/sdp.*--data-binary @-/s);

@@ -152,10 +152,11 @@ impl Doc {
         self.body(media_type, content)
     }
 
-    /// A body that is a form.
-    pub(crate) fn takes_form<T: ToSchema>(mut self) -> Self {
+    /// A body that is a form; files stand in the example as curl takes them, `@name`.
+    pub(crate) fn takes_form<T: ToSchema>(mut self, example: Value) -> Self {
         collect::<T>(&mut self.schemas);
-        let content = ContentBuilder::new().schema(Some(reference::<T>())).build();
+        let content =
+            ContentBuilder::new().schema(Some(reference::<T>())).example(Some(example)).build();
         self.kinds.insert(Kind::InvalidField);
         self.body("multipart/form-data", content)
     }

@@ -123,7 +123,11 @@ export function curl({ method, path, operation }: Call, origin: string): string 
   }
   const body = Object.entries(operation.requestBody?.content ?? {});
   const [type, content] = body.find(([type]) => type === "application/json") ?? body[0] ?? [];
-  if (type && content) {
+  if (type === "multipart/form-data") {
+    for (const [name, values] of Object.entries(content?.example ?? {})) {
+      for (const value of [values].flat()) parts.push(`-F "${name}=${value}"`);
+    }
+  } else if (type && content) {
     parts.push(`-H "Content-Type: ${type}"`);
     parts.push(
       type === "application/json" ? `-d '${JSON.stringify(content.example)}'` : "--data-binary @-",
