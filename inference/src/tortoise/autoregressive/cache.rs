@@ -4,17 +4,12 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::AutoregressiveConfig;
 
-/// Room of one layer: `[slots, heads, places, head width]` for keys, and for values.
-#[derive(Debug)]
-struct Layer {
-    keys: Tensor,
-    values: Tensor,
-}
-
 /// Keys and values of every layer and slot.
 #[derive(Debug)]
 pub(super) struct KvCache {
-    layers: Vec<Layer>,
+    /// Room of each layer, keys before values: `[2, slots, heads, places, head width]`.
+    layers: Vec<Tensor>,
+    slots: usize,
     heads: usize,
     width: usize,
     /// Places of a slot; one more than can be held, for slots that write although nobody reads them.
@@ -31,12 +26,9 @@ impl KvCache {
         // In steps of the widths that attention looks at.
         let places = (config.places() + 1).next_multiple_of(super::slots::WINDOW);
         let (heads, width) = (config.heads, config.head_width());
-        let layer = |_| {
-            let room = || Tensor::zeros((slots, heads, places, width), kind, device);
-            Ok(Layer { keys: room()?, values: room()? })
-        };
+        let layer = |_| Tensor::zeros((2, slots, heads, places, width), kind, device);
         let layers = (0..config.layers).map(layer).collect::<Result<_>>()?;
-        Ok(Self { layers, heads, width, places })
+        Ok(Self { layers, slots, heads, width, places })
     }
 
     /// Places that a slot has room for, the spare one included.
@@ -44,52 +36,49 @@ impl KvCache {
         self.places
     }
 
-    /// Writes a prompt's keys and values, `[1, heads, count, head width]`, at `place` of a slot, and
-    /// gives those of the slot's first `place + count` places.
+    /// Writes a prompt's keys and values, `[2, heads, count, head width]`, at `place` of a slot, and
+    /// gives those of the slot's first `place + count` places, `[1, heads, places, head width]`.
     pub(super) fn extend(
         &self,
         layer: usize,
         slot: usize,
         place: usize,
-        keys: &Tensor,
-        values: &Tensor,
+        new: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
-        let held = place + keys.dim(2)?;
-        let Layer { keys: all_keys, values: all_values } = &self.layers[layer];
-        let of_slot = |all: &Tensor, new: &Tensor| {
-            let room = all.narrow(0, slot, 1)?;
-            room.slice_set(&new.contiguous()?, 2, place)?;
+        let held = place + new.dim(2)?;
+        let extended = |part: usize| {
+            let room = self.layers[layer].get(part)?.narrow(0, slot, 1)?;
+            room.slice_set(&new.narrow(0, part, 1)?, 2, place)?;
             room.narrow(2, 0, held)
         };
-        Ok((of_slot(all_keys, keys)?, of_slot(all_values, values)?))
+        Ok((extended(0)?, extended(1)?))
     }
 
-    /// Where a row for each slot is written: `[slots * heads, head width]`, row numbers of a layer
-    /// whose slots, heads and places are one dimension.
-    pub(super) fn rows(&self, places: &[usize], device: &Device) -> Result<Tensor> {
-        let row = |slot: usize, head: usize| (slot * self.heads + head) * self.places;
-        let rows: Vec<u32> = (0..places.len() * self.heads)
-            .map(|index| (index / self.heads, index % self.heads))
-            .map(|(slot, head)| (row(slot, head) + places[slot]) as u32)
-            .collect();
-        let count = rows.len();
-        Tensor::from_vec(rows, (count, 1), device)?.broadcast_as((count, self.width))?.contiguous()
+    /// Where a step writes, of the place of each slot, `[slots]`: as [`push`](Self::push) wants it.
+    pub(super) fn rows(&self, places: &Tensor) -> Result<Tensor> {
+        let shape = (2, self.slots, self.heads, self.width);
+        let rows = places.reshape((1, self.slots, 1, 1))?.broadcast_as(shape)?.contiguous()?;
+        rows.reshape((2 * self.slots * self.heads, 1, self.width))
     }
 
-    /// Writes one place of every slot, keys and values `[slots * heads, head width]`, and gives those
-    /// of the first `window` places of the first `slots`.
+    /// Writes one place of every slot, keys and values `[2, slots, heads, head width]`, and gives
+    /// those of the first `window` places of the first `slots`, `[slots, heads, window, head width]`.
     pub(super) fn push(
         &self,
         layer: usize,
         rows: &Tensor,
-        (keys, values): (&Tensor, &Tensor),
+        new: &Tensor,
         (slots, window): (usize, usize),
     ) -> Result<(Tensor, Tensor)> {
-        let Layer { keys: all_keys, values: all_values } = &self.layers[layer];
-        let pushed = |all: &Tensor, new: &Tensor| {
-            all.reshape(((), self.width))?.scatter_set(rows, new, 0)?;
-            all.narrow(0, 0, slots)?.narrow(2, 0, window)
-        };
-        Ok((pushed(all_keys, keys)?, pushed(all_values, values)?))
+        let all = &self.layers[layer];
+        // Along the places, so that an accelerator writes all numbers at the same time: along the
+        // dimension that is written one of its threads takes one after the other.
+        all.reshape(((), self.places, self.width))?.scatter_set(
+            rows,
+            &new.reshape(rows.dims())?,
+            1,
+        )?;
+        let pushed = |part: usize| all.get(part)?.narrow(0, 0, slots)?.narrow(2, 0, window);
+        Ok((pushed(0)?, pushed(1)?))
     }
 }

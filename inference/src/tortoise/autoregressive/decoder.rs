@@ -1,6 +1,6 @@
 //! The decoder's weights and what it computes with them.
 
-use candle_core::{D, DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::{LayerNorm, Module, VarBuilder, layer_norm, ops};
 
 use super::cache::KvCache;
@@ -21,11 +21,14 @@ struct Block {
 }
 
 impl Block {
-    fn load(width: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+    fn load(config: &AutoregressiveConfig, vb: &VarBuilder<'_>) -> Result<Self> {
+        let width = config.width;
         let (attention, hidden) = (vb.pp("attn"), vb.pp("mlp"));
+        // Queries, which lie first, have the factor of the scores.
+        let scale = (width, (config.head_width() as f64).powf(-0.5));
         Ok(Self {
             attention_norm: layer_norm(width, EPSILON, vb.pp("ln_1"))?,
-            qkv: Projection::load(width, 3 * width, &attention.pp("c_attn"))?,
+            qkv: Projection::load_scaled(width, 3 * width, scale, &attention.pp("c_attn"))?,
             attended: Projection::load(width, width, &attention.pp("c_proj"))?,
             hidden_norm: layer_norm(width, EPSILON, vb.pp("ln_2"))?,
             widen: Projection::load(width, 4 * width, &hidden.pp("c_fc"))?,
@@ -45,14 +48,7 @@ impl Block {
     }
 }
 
-/// Tokens of a stream in one numbering, codes first, and their positions likewise.
-#[derive(Debug)]
-struct Embeddings {
-    tokens: Tensor,
-    positions: Tensor,
-}
-
-/// Where a token and its position stand in [`Embeddings`].
+/// The rows of a token and of its position in the table of embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) token: u32,
@@ -75,7 +71,8 @@ pub(super) struct AllSlots<'a> {
 #[derive(Debug)]
 pub struct Autoregressive {
     config: AutoregressiveConfig,
-    embeddings: Embeddings,
+    /// Of codes, ids of a text, and the positions of both, one after the other.
+    embeddings: Tensor,
     blocks: Vec<Block>,
     norm: LayerNorm,
     final_norm: LayerNorm,
@@ -95,24 +92,19 @@ impl Autoregressive {
         config.check()?;
         let width = config.width;
         let table = |rows: usize, name: &str| vb.get((rows, width), name);
-        let tokens = Tensor::cat(
+        let embeddings = Tensor::cat(
             &[
                 table(config.mel_codes, "mel_embedding.weight")?,
                 table(config.text_tokens, "text_embedding.weight")?,
-            ],
-            0,
-        )?;
-        let positions = Tensor::cat(
-            &[
                 table(config.mel_positions, "mel_pos_embedding.emb.weight")?,
                 table(config.text_positions, "text_pos_embedding.emb.weight")?,
             ],
             0,
         )?;
         let gpt = vb.pp("gpt");
-        let block = |index| Block::load(width, &gpt.pp("h").pp(index));
+        let block = |index| Block::load(config, &gpt.pp("h").pp(index));
         Ok(Self {
-            embeddings: Embeddings { tokens, positions },
+            embeddings,
             blocks: (0..config.layers).map(block).collect::<Result<_>>()?,
             norm: layer_norm(width, EPSILON, gpt.pp("ln_f"))?,
             final_norm: layer_norm(width, EPSILON, vb.pp("final_norm"))?,
@@ -198,37 +190,35 @@ impl Autoregressive {
         if id as usize >= text_tokens || index >= self.config.text_positions {
             bail!("the id {id} at {index} lies outside of a vocabulary of {text_tokens}");
         }
-        let position = (mel_positions + index) as u32;
+        let position = (mel_codes + text_tokens + mel_positions + index) as u32;
         Ok(Place { token: mel_codes as u32 + id, position })
     }
 
     /// Of the start of the codes (`index` 0) or a code.
     pub(super) fn mel_place(&self, code: u32, index: usize) -> Result<Place> {
-        let AutoregressiveConfig { mel_codes, mel_positions, .. } = self.config;
+        let AutoregressiveConfig { text_tokens, mel_codes, mel_positions, .. } = self.config;
         if code as usize >= mel_codes || index >= mel_positions {
             bail!("the code {code} at {index} lies outside of {mel_codes} at {mel_positions}");
         }
-        Ok(Place { token: code, position: index as u32 })
+        Ok(Place { token: code, position: (mel_codes + text_tokens + index) as u32 })
     }
 
     fn embed(&self, places: &[Place]) -> Result<Tensor> {
-        let of = |table: &Tensor, numbers: Vec<u32>| {
-            let count = numbers.len();
-            table.index_select(&Tensor::from_vec(numbers, count, &self.device)?, 0)
-        };
-        let tokens = of(&self.embeddings.tokens, places.iter().map(|place| place.token).collect())?;
-        let positions = places.iter().map(|place| place.position).collect();
-        tokens + of(&self.embeddings.positions, positions)?
+        let rows: Vec<u32> = rows_of(places).collect();
+        let count = rows.len();
+        self.embed_rows(&Tensor::from_vec(rows, count, &self.device)?)
     }
 
-    fn heads(&self, x: &Tensor, first: usize, rows: usize) -> Result<Tensor> {
-        let AutoregressiveConfig { width, heads, .. } = self.config;
-        let part = x.narrow(D::Minus1, first * width, width)?;
-        part.reshape((rows, heads, self.config.head_width()))
+    /// Of the rows of all tokens and then of all positions.
+    fn embed_rows(&self, rows: &Tensor) -> Result<Tensor> {
+        let found = self.embeddings.index_select(rows, 0)?;
+        let count = found.dim(0)? / 2;
+        found.narrow(0, 0, count)? + found.narrow(0, count, count)?
     }
 
-    fn scale(&self) -> f64 {
-        (self.config.head_width() as f64).powf(-0.5)
+    /// `[rows, 3 * width]` as queries, keys and values, `[rows, 3, heads, head width]`.
+    fn parts(&self, qkv: &Tensor) -> Result<Tensor> {
+        qkv.reshape(((), 3, self.config.heads, self.config.head_width()))
     }
 
     /// Reads places of one slot that already holds `held` of them, the voice first where it holds
@@ -248,11 +238,9 @@ impl Autoregressive {
         }
         let mask = self.causal_mask(held, count)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let qkv = block.qkv(&x)?;
-            let part =
-                |first| self.heads(&qkv, first, count)?.transpose(0, 1)?.contiguous()?.unsqueeze(0);
-            let (keys, values) = cache.extend(layer, slot, held, &part(1)?, &part(2)?)?;
-            let scores = (part(0)? * self.scale())?.matmul(&keys.transpose(2, 3)?)?;
+            let qkv = self.parts(&block.qkv(&x)?)?.permute((1, 2, 0, 3))?.contiguous()?;
+            let (keys, values) = cache.extend(layer, slot, held, &qkv.narrow(0, 1, 2)?)?;
+            let scores = qkv.narrow(0, 0, 1)?.matmul(&keys.transpose(2, 3)?)?;
             let heard = softmax(&scores.broadcast_add(&mask)?)?.matmul(&values)?;
             let heard = heard.squeeze(0)?.transpose(0, 1)?.flatten_from(1)?;
             x = block.after_attention(&x, &heard)?;
@@ -282,46 +270,58 @@ impl Autoregressive {
 
     /// One place of every slot in one pass. Returns the states of all slots, `[slots, width]`.
     pub(super) fn step(&self, slots: &AllSlots<'_>, cache: &KvCache) -> Result<Tensor> {
-        let AutoregressiveConfig { heads, width, .. } = self.config;
+        let width = self.config.width;
         let (all, reading) = (slots.reads.len(), slots.visible.len());
-        let mut x = self.embed(slots.reads)?;
-        let rows = cache.rows(slots.places, &self.device)?;
+        let places = slots.places.iter().map(|place| *place as u32);
+        let rows: Vec<u32> = rows_of(slots.reads).chain(places).collect();
+        let rows = Tensor::from_vec(rows, 3 * all, &self.device)?;
+        let mut x = self.embed_rows(&rows.narrow(0, 0, 2 * all)?)?;
+        let rows = cache.rows(&rows.narrow(0, 2 * all, all)?)?;
         let mask = self.window_mask(slots)?;
+        // What slots hear that read nothing: nought.
+        let heard_by_all = Tensor::zeros((all, width), self.kind, &self.device)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let qkv = block.qkv(&x)?;
-            let part = |first| self.heads(&qkv, first, all);
-            let flat = |first| part(first)?.flatten_to(1)?.contiguous();
-            let (keys, values) =
-                cache.push(layer, &rows, (&flat(1)?, &flat(2)?), (reading, slots.window))?;
-            let q = (part(0)?.narrow(0, 0, reading)? * self.scale())?.unsqueeze(2)?;
+            let qkv = self.parts(&block.qkv(&x)?)?.transpose(0, 1)?.contiguous()?;
+            let new = qkv.narrow(0, 1, 2)?;
+            let (keys, values) = cache.push(layer, &rows, &new, (reading, slots.window))?;
+            let q = qkv.get(0)?.narrow(0, 0, reading)?.unsqueeze(2)?;
             let scores = q.matmul(&keys.transpose(2, 3)?)?;
-            let heard = softmax(&scores.broadcast_add(&mask)?)?.matmul(&values)?;
-            let heard = heard.reshape((reading, heads * self.config.head_width()))?;
-            let heard = heard.pad_with_zeros(0, 0, all - reading)?;
-            debug_assert_eq!(heard.dims(), [all, width]);
+            let mut heard = softmax(&(scores + &mask)?)?.matmul(&values)?.reshape(((), width))?;
+            if reading < all {
+                heard_by_all.slice_set(&heard, 0, 0)?;
+                heard = heard_by_all.clone();
+            }
             x = block.after_attention(&x, &heard)?;
         }
         self.normed(&x)
     }
 
+    /// Of every head, so that nothing is broadcast in each layer: `[slots, heads, 1, window]`.
     fn window_mask(&self, slots: &AllSlots<'_>) -> Result<Tensor> {
         let value = |place: usize, visible: usize| {
             if place < visible { 0.0 } else { f32::NEG_INFINITY }
         };
-        let window = slots.window;
+        let (window, reading) = (slots.window, slots.visible.len());
         let row = |visible: &usize| {
             let visible = *visible;
             (0..window).map(move |place| value(place, visible))
         };
         let mask: Vec<f32> = slots.visible.iter().flat_map(row).collect();
-        let shape = (slots.visible.len(), 1, 1, window);
-        Tensor::from_vec(mask, shape, &self.device)?.to_dtype(self.kind)
+        let mask = Tensor::from_vec(mask, (reading, 1, 1, window), &self.device)?;
+        let mask = mask.to_dtype(self.kind)?;
+        mask.broadcast_as((reading, self.config.heads, 1, window))?.contiguous()
     }
 
     /// Twice: GPT-2's own last norm, and that of the model around it.
     fn normed(&self, x: &Tensor) -> Result<Tensor> {
         self.final_norm.forward(&self.norm.forward(x)?)
     }
+}
+
+/// Of all tokens, then of all positions.
+fn rows_of(places: &[Place]) -> impl Iterator<Item = u32> {
+    let tokens = places.iter().map(|place| place.token);
+    tokens.chain(places.iter().map(|place| place.position))
 }
 
 fn softmax(scores: &Tensor) -> Result<Tensor> {
