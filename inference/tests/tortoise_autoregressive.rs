@@ -143,12 +143,13 @@ fn shares_are_those_of_the_reference() {
     let history = history.to_vec2::<u32>().expect("ids");
     let (slots, codes) = scores.dims2().expect("rows");
     let start = model.config().start_mel;
-    let sampler = Sampler::new(slots, codes, start, &Device::Cpu).expect("a sampler");
+    let mut sampler = Sampler::new(slots, codes, start);
     let mut rows = Vec::new();
     for (slot, codes) in history.iter().enumerate() {
         sampler.restart(slot).expect("a slot");
-        let read: Vec<_> = codes.iter().map(|code| (slot, *code)).collect();
-        sampler.note(&read).expect("noted");
+        for code in codes {
+            sampler.note(slot, *code).expect("noted");
+        }
         rows.push(Row { slot, sampling: Sampling::default(), unit: 0.0 });
     }
     let shares = sampler.shares(scores, &rows).expect("shares");
@@ -172,9 +173,7 @@ fn whole_sentences_are_drawn_as_the_reference_draws_them() {
         let expected = value("logits").squeeze(0).expect("one");
         assert_close("scores", &scores, &expected);
         let probs = value("probs").squeeze(0).expect("one");
-        let sampler =
-            Sampler::new(1, model.config().mel_codes, model.config().start_mel, &Device::Cpu)
-                .expect("a sampler");
+        let mut sampler = Sampler::new(1, model.config().mel_codes, model.config().start_mel);
         sampler.restart(0).expect("a slot");
         let units = value("uniforms").to_dtype(DType::F64).and_then(|units| units.to_vec1::<f64>());
         for (step, unit) in units.expect("numbers").into_iter().enumerate() {
@@ -188,7 +187,7 @@ fn whole_sentences_are_drawn_as_the_reference_draws_them() {
             );
             let code = sampler.draw(&scores, &[row]).expect("drawn")[0];
             assert_eq!(code, Some(drawn[step]), "sentence {index}, step {step}");
-            sampler.note(&[(0, drawn[step])]).expect("noted");
+            sampler.note(0, drawn[step]).expect("noted");
         }
     }
 }

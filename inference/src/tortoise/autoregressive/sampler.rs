@@ -1,14 +1,18 @@
-//! Draws the next code, for all slots at once and on the device: a penalty for codes that were there
-//! before (Keskar et al., "CTRL", 2019), temperature, the likeliest `k` (Fan et al., 2018) and of those
-//! the likeliest that make up a share `p` (Holtzman et al., 2020), in this order. Shares are counted
-//! anew after each cut, as the reference counts them.
+//! Draws the next code: a penalty for codes that were there before (Keskar et al., "CTRL", 2019),
+//! temperature, the likeliest `k` (Fan et al., 2018) and of those the likeliest that make up a share
+//! `p` (Holtzman et al., 2020), in this order. Shares are counted anew after each cut, as the reference
+//! counts them.
+//!
+//! The scores of all slots come from the device in one piece. A code has to come from there in any
+//! case, and to draw it there would take dozens of small operations, each of which takes as long as
+//! the copy.
 
-use candle_core::{D, DType, Device, Result, Tensor, bail};
-use candle_nn::ops;
+use std::cmp::Ordering;
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Codes of one sort, which a graphics card does in the memory that a block of threads shares.
-const SORTED_AT_A_TIME: usize = 4096;
 /// The id that the reference fills the prompt with, and so always penalises.
 const PROMPT_FILLER: u32 = 1;
 
@@ -71,79 +75,69 @@ pub struct Row {
 /// Knows which codes were there before, in each slot.
 #[derive(Debug)]
 pub struct Sampler {
-    /// 1 for a code that was there, else 0: `[slots, codes]`.
-    seen: Tensor,
+    seen: Vec<Vec<bool>>,
     start: u32,
     codes: usize,
-    device: Device,
 }
 
 impl Sampler {
     /// For `slots` streams of `codes`, each of which begins with `start`.
-    ///
-    /// # Errors
-    /// The device is out of memory.
-    pub fn new(slots: usize, codes: usize, start: u32, device: &Device) -> Result<Self> {
-        let seen = Tensor::zeros((slots, codes), DType::U8, device)?;
-        Ok(Self { seen, start, codes, device: device.clone() })
+    pub fn new(slots: usize, codes: usize, start: u32) -> Self {
+        Self { seen: vec![vec![false; codes]; slots], start, codes }
     }
 
     /// A slot begins anew.
     ///
     /// # Errors
     /// There is no such slot.
-    pub fn restart(&self, slot: usize) -> Result<()> {
-        let mut fresh = vec![0u8; self.codes];
+    pub fn restart(&mut self, slot: usize) -> Result<()> {
+        let Some(seen) = self.seen.get_mut(slot) else { bail!("there is no slot {slot}") };
+        seen.fill(false);
         for id in [PROMPT_FILLER, self.start] {
-            if let Some(seen) = fresh.get_mut(id as usize) {
-                *seen = 1;
+            if let Some(seen) = seen.get_mut(id as usize) {
+                *seen = true;
             }
         }
-        let fresh = Tensor::from_vec(fresh, (1, self.codes), &self.device)?;
-        self.seen.slice_set(&fresh, 0, slot)
+        Ok(())
     }
 
-    /// A code was read in each of these slots.
+    /// A code was read in a slot.
     ///
     /// # Errors
     /// There is no such slot or code.
-    pub fn note(&self, read: &[(usize, u32)]) -> Result<()> {
-        if read.is_empty() {
-            return Ok(());
+    pub fn note(&mut self, slot: usize, code: u32) -> Result<()> {
+        match self.seen.get_mut(slot).and_then(|seen| seen.get_mut(code as usize)) {
+            Some(seen) => *seen = true,
+            None => bail!("the code {code} cannot be read in slot {slot}"),
         }
-        let places: Vec<u32> =
-            read.iter().map(|(slot, code)| *slot as u32 * self.codes as u32 + code).collect();
-        let count = places.len();
-        let places = Tensor::from_vec(places, count, &self.device)?;
-        let ones = Tensor::ones(count, DType::U8, &self.device)?;
-        self.seen.flatten_all()?.scatter_set(&places, &ones, 0)
+        Ok(())
     }
 
-    /// Draws a code for each row of `scores`, `[rows, codes]` in single precision. `None` where no
-    /// score is finite.
+    /// Draws a code for each row of `scores`, `[rows, codes]`. `None` where no score is finite.
     ///
     /// # Errors
-    /// The shapes do not fit, or a row's numbers cannot be used.
+    /// The shapes do not fit, a row's numbers cannot be used, or the device fails.
     pub fn draw(&self, scores: &Tensor, rows: &[Row]) -> Result<Vec<Option<u32>>> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let drawn = self.kept(scores, rows)?.draw()?;
-        let drawn = drawn.to_vec2::<f32>()?;
-        Ok(drawn
-            .iter()
-            .map(|row| (row[1].is_finite() && row[1] > 0.0).then_some(row[0] as u32))
-            .collect())
+        let kept = self.kept(scores, rows)?;
+        Ok(kept.iter().zip(rows).map(|(kept, row)| drawn(kept, row.unit)).collect())
     }
 
     /// What is left to draw from, `[rows, codes]` and 0 where nothing is: for tests.
     #[doc(hidden)]
     pub fn shares(&self, scores: &Tensor, rows: &[Row]) -> Result<Tensor> {
-        let kept = self.kept(scores, rows)?;
-        scores.zeros_like()?.scatter(&kept.ids, &kept.shares, 1)
+        let mut shares = vec![0.0f32; rows.len() * self.codes];
+        for (kept, shares) in
+            self.kept(scores, rows)?.iter().zip(shares.chunks_exact_mut(self.codes))
+        {
+            for (code, share) in kept {
+                shares[*code] = *share as f32;
+            }
+        }
+        Tensor::from_vec(shares, (rows.len(), self.codes), &Device::Cpu)
     }
 
-    fn kept(&self, scores: &Tensor, rows: &[Row]) -> Result<Kept> {
+    /// The codes to draw from and their shares, in the order of codes, for each row.
+    fn kept(&self, scores: &Tensor, rows: &[Row]) -> Result<Vec<Vec<(usize, f64)>>> {
         let (count, codes) = scores.dims2()?;
         if count != rows.len() || codes != self.codes {
             bail!(
@@ -152,88 +146,84 @@ impl Sampler {
                 rows.len()
             );
         }
-        rows.iter().try_for_each(|row| row.sampling.check())?;
-        let column = |value: &dyn Fn(&Row) -> f64| {
-            let values: Vec<f32> = rows.iter().map(|row| value(row) as f32).collect();
-            Tensor::from_vec(values, (count, 1), &self.device)
-        };
-        let slots: Vec<u32> = rows.iter().map(|row| row.slot as u32).collect();
-        let seen = self.seen.index_select(&Tensor::from_vec(slots, count, &self.device)?, 0)?;
-        let penalty = column(&|row| row.sampling.repetition_penalty)?;
-        let is_positive = scores.gt(0.0)?;
-        let penalised = is_positive
-            .where_cond(&scores.broadcast_div(&penalty)?, &scores.broadcast_mul(&penalty)?)?;
-        let scores = seen.where_cond(&penalised, scores)?;
+        for row in rows {
+            row.sampling.check()?;
+            if row.slot >= self.seen.len() {
+                bail!("there is no slot {}", row.slot);
+            }
+        }
+        let scores = scores.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let kept =
+            |(scores, row): (&Vec<f32>, &Row)| row.sampling.kept(scores, &self.seen[row.slot]);
+        Ok(scores.par_iter().zip(rows).map(kept).collect())
+    }
+}
+
+impl Sampling {
+    fn kept(&self, scores: &[f32], seen: &[bool]) -> Vec<(usize, f64)> {
+        let penalty = self.repetition_penalty as f32;
         // At temperature 0 one code is left, whose score does not matter.
-        let is_greedy = |row: &Row| row.sampling.temperature == 0.0;
-        let temperature =
-            column(&|row| if is_greedy(row) { 1.0 } else { row.sampling.temperature })?;
-        let scores = scores.broadcast_div(&temperature)?;
+        let is_greedy = self.temperature == 0.0;
+        let temperature = if is_greedy { 1.0 } else { self.temperature as f32 };
+        let score = |(code, (score, seen)): (usize, (&f32, &bool))| {
+            let score = match (*seen, *score > 0.0) {
+                (false, _) => *score,
+                (true, true) => score / penalty,
+                (true, false) => score * penalty,
+            };
+            (code, score / temperature)
+        };
+        let mut scores: Vec<(usize, f32)> =
+            scores.iter().zip(seen).enumerate().map(score).collect();
+        let most = if is_greedy { 1 } else { self.top_k.min(scores.len()) };
+        if most < scores.len() {
+            scores.select_nth_unstable_by(most, likelier);
+            scores.truncate(most);
+        }
+        scores.sort_unstable_by(likelier);
 
-        let most = rows.iter().map(|row| row.sampling.top_k).max().unwrap_or(1).min(codes);
-        let (scores, ids) = largest(&scores, most)?;
-        let top_k = column(&|row| if is_greedy(row) { 1.0 } else { row.sampling.top_k as f64 })?;
-        let ranks = Tensor::arange(0.0f32, most as f32, &self.device)?.reshape((1, most))?;
-        let is_within = ranks.broadcast_lt(&top_k)?;
-        let nothing = Tensor::full(f32::NEG_INFINITY, (count, most), &self.device)?;
-        let shares = ops::softmax(&is_within.where_cond(&scores, &nothing)?, D::Minus1)?;
+        let best = scores.first().map_or(0.0, |(_, score)| f64::from(*score));
+        let mut shares: Vec<(usize, f64)> =
+            scores.iter().map(|(code, score)| (*code, (f64::from(*score) - best).exp())).collect();
+        to_shares(&mut shares);
         // A code stays while those before it do not make up the share yet: the first one always.
-        let before = (shares.cumsum(1)? - &shares)?;
-        let top_p = column(&|row| row.sampling.top_p)?;
-        let is_kept = before.broadcast_lt(&top_p)?;
-        let kept = is_kept.where_cond(&shares, &shares.zeros_like()?)?;
-        let shares = kept.broadcast_div(&kept.sum_keepdim(1)?)?;
-        Ok(Kept { shares, ids, units: column(&|row| row.unit)? })
+        let mut before = 0.0;
+        let is_cut = |(_, share): &(usize, f64)| {
+            let is_cut = before >= self.top_p;
+            before += share;
+            is_cut
+        };
+        let count = shares.iter().position(is_cut).unwrap_or(shares.len());
+        shares.truncate(count);
+        to_shares(&mut shares);
+        shares.sort_unstable_by_key(|(code, _)| *code);
+        shares
     }
 }
 
-/// Shares and the codes that have them, likeliest first: `[rows, kept]`.
-struct Kept {
-    shares: Tensor,
-    ids: Tensor,
-    units: Tensor,
+/// The larger score first, of equal ones the smaller code.
+fn likelier(a: &(usize, f32), b: &(usize, f32)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-impl Kept {
-    /// `[rows, 2]`: the code drawn and its share.
-    fn draw(&self) -> Result<Tensor> {
-        // In the order of codes, so that nearly equal shares do not depend on who computes.
-        let by_id = self.ids.arg_sort_last_dim(true)?;
-        let ids = self.ids.gather(&by_id, 1)?.to_dtype(DType::F32)?;
-        let shares = self.shares.gather(&by_id, 1)?;
-        let sums = shares.cumsum(1)?;
-        let last = sums.dim(1)? - 1;
-        // The sum may fall short of 1 by a rounding.
-        let reach = sums.narrow(1, last, 1)?.mul(&self.units)?;
-        let index = sums.broadcast_le(&reach)?.to_dtype(DType::F32)?.sum_keepdim(1)?;
-        let index = index.clamp(0.0, last as f64)?.to_dtype(DType::U32)?;
-        Tensor::cat(&[ids.gather(&index, 1)?, shares.gather(&index, 1)?], 1)
-    }
+/// Makes the sum 1.
+fn to_shares(parts: &mut [(usize, f64)]) {
+    let sum: f64 = parts.iter().map(|(_, part)| part).sum();
+    parts.iter_mut().for_each(|(_, part)| *part /= sum);
 }
 
-/// The largest `most` of each row and where they are, largest first.
-fn largest(scores: &Tensor, most: usize) -> Result<(Tensor, Tensor)> {
-    let (rows, columns) = scores.dims2()?;
-    let pieces = columns.div_ceil(SORTED_AT_A_TIME);
-    if pieces == 1 {
-        let order = scores.contiguous()?.arg_sort_last_dim(false)?;
-        let ids = order.narrow(1, 0, most)?.contiguous()?;
-        return Ok((scores.gather(&ids, 1)?, ids));
+/// In the order of codes, so that nearly equal shares do not depend on who computes.
+fn drawn(kept: &[(usize, f64)], unit: f64) -> Option<u32> {
+    if kept.iter().any(|(_, share)| !share.is_finite()) {
+        return None;
     }
-    // The largest of all are among the largest of each piece.
-    let width = columns.div_ceil(pieces);
-    let best = (0..pieces).map(|piece| {
-        let first = piece * width;
-        let part = scores.narrow(1, first, width.min(columns - first))?.contiguous()?;
-        let order = part.arg_sort_last_dim(false)?;
-        let ids = order.narrow(1, 0, most.min(part.dim(1)?))?.contiguous()?;
-        Ok((part.gather(&ids, 1)?, (ids.to_dtype(DType::F32)? + first as f64)?))
+    let mut sum = 0.0;
+    let reached = kept.iter().find(|(_, share)| {
+        sum += share;
+        sum > unit
     });
-    let (values, ids): (Vec<_>, Vec<_>) = best.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-    let (values, ids) = (Tensor::cat(&values, 1)?, Tensor::cat(&ids, 1)?.to_dtype(DType::U32)?);
-    debug_assert_eq!(values.dim(0)?, rows);
-    let order = values.arg_sort_last_dim(false)?.narrow(1, 0, most)?.contiguous()?;
-    Ok((values.gather(&order, 1)?, ids.gather(&order, 1)?))
+    // The sum may fall short of 1 by a rounding.
+    reached.or(kept.last()).map(|(code, _)| *code as u32)
 }
 
 #[cfg(test)]
@@ -247,7 +237,7 @@ mod tests {
     }
 
     fn sampler(slots: usize) -> Sampler {
-        let sampler = Sampler::new(slots, CODES, 8192, &Device::Cpu).expect("a sampler");
+        let mut sampler = Sampler::new(slots, CODES, 8192);
         (0..slots).for_each(|slot| sampler.restart(slot).expect("a slot"));
         sampler
     }
@@ -269,7 +259,7 @@ mod tests {
     #[test]
     fn a_code_is_drawn_by_its_share_in_the_order_of_codes() {
         let sampler = sampler(1);
-        // Shares of 1/4, 1/2 and 1/4, across the pieces that are sorted.
+        // Shares of 1/4, 1/2 and 1/4.
         let scores = scores(&[&[(7, 0.0), (5000, 2.0f32.ln()), (8999, 0.0)]]);
         let draw = |unit| sampler.draw(&scores, &[row(0, plain(), unit)]).expect("drawn")[0];
         assert_eq!(draw(0.0), Some(7));
@@ -282,8 +272,8 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_less_likely_in_its_own_slot_only() {
-        let sampler = sampler(2);
-        sampler.note(&[(1, 40)]).expect("noted");
+        let mut sampler = sampler(2);
+        sampler.note(1, 40).expect("noted");
         let greedy = Sampling { repetition_penalty: 2.0, ..Sampling::greedy() };
         let rows = [row(0, greedy.clone(), 0.0), row(1, greedy, 0.0)];
         let both: &[(usize, f32)] = &[(40, 3.0), (50, 2.0)];

@@ -59,7 +59,7 @@ impl Slots {
         let slots = slots.max(1);
         let cache = model.new_cache(slots)?;
         let config = model.config();
-        let sampler = Sampler::new(slots, config.mel_codes, config.start_mel, model.device())?;
+        let sampler = Sampler::new(slots, config.mel_codes, config.start_mel);
         Ok(Self { cache, sampler, slots: (0..slots).map(|_| None).collect(), model })
     }
 
@@ -88,7 +88,7 @@ impl Slots {
             }
         }
         let hidden = self.model.read(&slot.voice, &places, &self.cache, span.slot, held)?;
-        self.note(std::iter::once((span.slot, span.tokens)))?;
+        self.note(span)?;
         if let Some(Some(slot)) = self.slots.get_mut(span.slot) {
             slot.held += span.tokens.len();
         }
@@ -114,9 +114,9 @@ impl Slots {
         let window = visible.iter().max().map_or(0, |most| most.next_multiple_of(WINDOW));
         let all = AllSlots { reads: &reads, places: &places, visible: &visible, window };
         let hidden = self.model.step(&all, &self.cache)?;
-        self.note(spans.iter().map(|span| (span.slot, span.tokens)))?;
         let mut rows = Vec::with_capacity(spans.len());
         for span in spans {
+            self.note(span)?;
             if let Some(Some(slot)) = self.slots.get_mut(span.slot) {
                 slot.held += 1;
             }
@@ -126,11 +126,9 @@ impl Slots {
         hidden.index_select(&rows, 0)
     }
 
-    fn note<'a>(&self, read: impl Iterator<Item = (usize, &'a [u32])>) -> Result<()> {
-        let codes = |(slot, tokens): (usize, &'a [u32])| {
-            tokens.iter().filter(|token| !is_text(**token)).map(move |code| (slot, *code))
-        };
-        self.sampler.note(&read.flat_map(codes).collect::<Vec<_>>())
+    fn note(&mut self, span: &Span<'_>) -> Result<()> {
+        let mut codes = span.tokens.iter().filter(|token| !is_text(**token));
+        codes.try_for_each(|code| self.sampler.note(span.slot, *code))
     }
 
     /// Draws after each state of these slots.
