@@ -519,10 +519,10 @@ impl Voice for Tortoise {
         NAME
     }
 
-    /// The languages of its weights: English for those that are published. Without a voice there is
-    /// nothing to speak in.
+    /// The languages of its weights: English for those that are published. A model without voices of
+    /// its own speaks only in voices that are named.
     fn supports(&self, language: Language) -> bool {
-        self.config.languages.contains(&language) && !self.voices.names().is_empty()
+        self.config.languages.contains(&language)
     }
 
     fn sample_rate_hz(&self) -> u32 {

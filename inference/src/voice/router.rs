@@ -186,9 +186,11 @@ impl VoiceSet {
             });
             match outcome {
                 Ok(()) => return Ok(engine.name()),
-                Err(
-                    error @ (VoiceError::Failed { .. } | VoiceError::UnsupportedLanguage { .. }),
-                ) if !released => {
+                // It speaks the language, but only in voices that are named.
+                Err(error @ VoiceError::UnsupportedLanguage { .. }) if !released => {
+                    last_error = error;
+                }
+                Err(error @ VoiceError::Failed { .. }) if !released => {
                     tracing::warn!(engine = engine.name(), %error, "voice engine failed, trying the next");
                     last_error = error;
                 }
