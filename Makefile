@@ -147,6 +147,10 @@ segmentation: models ## How well sentences are told apart: five languages, in qu
 bench: models ## Criterion benchmarks of the hot paths and the models, beside candle-transformers
 	RAYON_NUM_THREADS=1 cargo bench --locked -p benches --features stock $(ARGS)
 
+.PHONY: bench-tortoise
+bench-tortoise: setup ## What Tortoise costs, with random weights (CUDA=1 builds it for a graphics card)
+	cargo bench --locked -p benches --bench tortoise $(if $(CUDA),--features cuda) -- --parts $(ARGS)
+
 ## Clean up
 
 .PHONY: clean-cache

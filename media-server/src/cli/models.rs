@@ -2,6 +2,7 @@
 
 mod console;
 mod import;
+mod listen;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use inference::store::{Manifest, Mirror, Model, State, Store, format_bytes};
 use inference::tortoise::fetch::Unpinned;
 use inference::tortoise::import::{FOLDER, verified, verified_in_full};
 use serde::Serialize;
+
+use listen::ListenArgs;
 
 pub use console::Console;
 
@@ -65,8 +68,11 @@ enum ModelsCommand {
     },
     /// Hash every file; fails when one is missing or not what it should be.
     Verify {
-        /// Models to verify; all when none is named.
+        /// Models to verify; all when none is named. Of `tortoise` it can also be heard whether it
+        /// speaks.
         names: Vec<String>,
+        #[command(flatten)]
+        listening: ListenArgs,
     },
     /// Print the folder of a model that is fetched and sound, or of all models.
     Path {
@@ -111,7 +117,13 @@ pub fn run(args: ModelsArgs) -> anyhow::Result<()> {
             };
             fetch(&store, names, unpinned, &mut output)
         }
-        ModelsCommand::Verify { names } => verify(&store, &names, &mut output),
+        ModelsCommand::Verify { names, listening } => {
+            verify(&store, &names, &mut output)?;
+            if listening.is_wanted() {
+                listening.run(&store, &names, &mut output)?;
+            }
+            Ok(())
+        }
         ModelsCommand::Path { name } => path(&store, name.as_deref(), &mut output),
         ModelsCommand::ImportTortoise { from, out } => {
             let to = out.unwrap_or_else(|| store.root().join(FOLDER));
