@@ -34,7 +34,7 @@ fn sizes(fixture: &Fixture) -> AutoregressiveConfig {
 fn model() -> (Fixture, Arc<Autoregressive>) {
     let fixture = Fixture::load("autoregressive");
     let weights = fixture.weights(Part::Autoregressive);
-    let model = Autoregressive::load(&sizes(&fixture), weights).expect("the fixture's model");
+    let model = Autoregressive::load(&sizes(&fixture), &weights).expect("the fixture's model");
     (fixture, Arc::new(model))
 }
 

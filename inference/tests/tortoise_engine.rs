@@ -8,7 +8,7 @@ use inference::Language;
 use inference::device;
 use inference::tortoise::autoregressive::AutoregressiveConfig;
 use inference::tortoise::clvp::ClvpConfig;
-use inference::tortoise::diffusion::DiffusionConfig;
+use inference::tortoise::diffusion::{DiffusionConfig, Sampler};
 use inference::tortoise::hifigan::HifiganConfig;
 use inference::tortoise::text::Tokenizer;
 use inference::tortoise::univnet::UnivnetConfig;
@@ -178,8 +178,12 @@ fn a_cancelled_request_ends_and_one_that_nobody_hears_too() {
 fn the_quality_path_makes_sound_of_the_best_of_several_readings() {
     let config =
         TortoiseConfig { preset: Preset::UltraFast, slots: 8, ..TortoiseConfig::default() };
+    let ddim = self::engine(&TortoiseConfig { diffusion: Sampler::Ddim, ..config.clone() });
     let engine = engine(&config);
     let samples = spoken(&engine, &request("Yes."));
+    let otherwise = spoken(&ddim, &request("Yes."));
+    assert_eq!(otherwise.len(), samples.len(), "the same codes");
+    assert_ne!(otherwise, samples, "and another way from the noise");
     let seconds = samples.len() as f64 / 24_000.0;
     assert!((0.5..5.0).contains(&seconds), "{seconds} s");
     assert!(samples.iter().all(|sample| sample.is_finite() && sample.abs() <= 1.0));

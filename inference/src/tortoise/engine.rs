@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::TortoiseSizes;
 use super::autoregressive::{End, Sampling, Slots, Speaking, Spoken};
 use super::clips::Clips;
+use super::diffusion::Sampler;
 use super::hifigan::{HifiganConfig, HifiganStream, Margins};
 use super::import::{self, Imported};
 use super::latents::VoiceLatents;
@@ -68,6 +69,8 @@ pub struct TortoiseConfig {
     pub lookahead: usize,
     /// The same seed says the same text in the same way.
     pub seed: u64,
+    /// How the diffusion of the presets that have one goes from noise to a spectrogram.
+    pub diffusion: Sampler,
     /// How codes are drawn.
     pub sampling: Sampling,
     /// What the model was trained to speak: English, for the published weights.
@@ -83,6 +86,7 @@ impl Default for TortoiseConfig {
             slots: 0,
             lookahead: LOOKAHEAD,
             seed: 1,
+            diffusion: Sampler::Ancestral,
             sampling: Sampling::default(),
             languages: vec![Language::EN],
             cleaning: Cleaning::English,
@@ -179,7 +183,7 @@ impl Tortoise {
         weights: Weights<'_>,
     ) -> Result<Self> {
         config.sampling.check()?;
-        let quality = config.preset.quality();
+        let quality = config.preset.quality(config.diffusion);
         let networks = Networks::load(sizes, quality.is_none(), device, weights)?;
         let slots = match (config.slots, device.is_cpu()) {
             (0, true) => SLOTS_ON_PROCESSOR,

@@ -160,7 +160,7 @@ pub fn parts(sizes: &TortoiseSizes, device: &Device) -> Result<Vec<PartCost>> {
 /// The autoregressive model: a prompt, and a code of so many sentences at a time.
 fn codes(sizes: &TortoiseSizes, weights: &VarBuilder<'static>) -> Result<Vec<PartCost>> {
     let config = &sizes.autoregressive;
-    let model = Arc::new(Autoregressive::load(config, weights.clone())?);
+    let model = Arc::new(Autoregressive::load(config, weights)?);
     let device = model.device();
     let together = if device.is_cpu() { [1, 4, 8] } else { [1, 8, 32] };
     let mut costs = Vec::new();

@@ -165,7 +165,7 @@ impl Networks {
         let half = if device.is_cuda() { DType::BF16 } else { DType::F32 };
         let whole = |name: &str| weights(name, DType::F32);
         let autoregressive = &sizes.autoregressive;
-        let model = Autoregressive::load(autoregressive, weights("autoregressive", half)?)?;
+        let model = Autoregressive::load(autoregressive, &weights("autoregressive", half)?)?;
         let (mut hifigan, mut spectral, mut random) = (None, None, None);
         if is_streaming {
             let Some(config) = &sizes.hifigan else {

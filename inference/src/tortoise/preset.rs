@@ -35,8 +35,8 @@ pub struct Quality {
 }
 
 impl Preset {
-    /// What it does beside reading once; `None` where it streams.
-    pub fn quality(self) -> Option<Quality> {
+    /// What it does beside reading once, with that sampler for its diffusion; `None` where it streams.
+    pub fn quality(self, sampler: Sampler) -> Option<Quality> {
         let (candidates, steps, guidance) = match self {
             Self::Streaming => return None,
             Self::UltraFast => (16, 30, None),
@@ -44,8 +44,7 @@ impl Preset {
             Self::Standard => (256, 200, Some(GUIDANCE)),
             Self::HighQuality => (256, 400, Some(GUIDANCE)),
         };
-        let diffusion =
-            SamplingConfig { steps, sampler: Sampler::Ancestral, guidance, temperature: 1.0 };
+        let diffusion = SamplingConfig { steps, sampler, guidance, temperature: 1.0 };
         Some(Quality { candidates, diffusion })
     }
 }
@@ -58,7 +57,9 @@ mod tests {
     fn presets_are_written_as_they_are_known() {
         let named = |name: &str| serde_json::from_value::<Preset>(name.into()).expect("a preset");
         assert_eq!(named("ultra_fast"), Preset::UltraFast);
-        assert_eq!(named("high_quality").quality().map(|quality| quality.candidates), Some(256));
-        assert_eq!(named("streaming").quality(), None);
+        let readings =
+            |preset: Preset| preset.quality(Sampler::Ddim).map(|quality| quality.candidates);
+        assert_eq!(readings(named("high_quality")), Some(256));
+        assert_eq!(readings(named("streaming")), None);
     }
 }

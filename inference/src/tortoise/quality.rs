@@ -16,7 +16,7 @@ use super::voices::VoiceTensors;
 /// Readings that are scored together.
 const SCORED_TOGETHER: usize = 16;
 /// Told apart from the numbers that codes are drawn with.
-const NOISE: u64 = 0x6e6f_6973_65;
+const NOISE: u64 = 0x006e_6f69_7365;
 
 /// One reading of a text.
 #[derive(Debug)]

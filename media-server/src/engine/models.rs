@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 use inference::kept::Kept;
 use inference::store::{Store, StoreError};
 use inference::tortoise::autoregressive::Sampling;
+use inference::tortoise::diffusion::Sampler;
 use inference::tortoise::text::Cleaning;
 use inference::tortoise::{self, Preset, Tortoise, TortoiseConfig};
 use inference::translate::apertium::{self, Apertium, ApertiumConfig};
@@ -80,6 +81,8 @@ pub struct TortoiseModel {
     pub lookahead: usize,
     /// The same seed says the same text in the same way.
     pub seed: u64,
+    /// How the diffusion of the presets that have one goes from noise to a spectrogram.
+    pub diffusion: Sampler,
     /// How codes are drawn.
     pub sampling: Sampling,
     /// What the model was trained to speak: English, for the published weights.
@@ -98,6 +101,7 @@ impl Default for TortoiseModel {
             slots: engine.slots,
             lookahead: engine.lookahead,
             seed: engine.seed,
+            diffusion: engine.diffusion,
             sampling: engine.sampling,
             languages: engine.languages,
             cleaning: engine.cleaning,
@@ -112,6 +116,7 @@ impl TortoiseModel {
             slots: self.slots,
             lookahead: self.lookahead,
             seed: self.seed,
+            diffusion: self.diffusion,
             sampling: self.sampling.clone(),
             languages: self.languages.clone(),
             cleaning: self.cleaning,

@@ -83,7 +83,7 @@ impl AutoregressiveConfig {
     /// # Errors
     /// The numbers contradict each other.
     pub fn check(&self) -> Result<()> {
-        if self.layers == 0 || self.heads == 0 || self.width % self.heads.max(1) != 0 {
+        if self.layers == 0 || self.heads == 0 || !self.width.is_multiple_of(self.heads.max(1)) {
             bail!(
                 "an autoregressive model of {} layers cannot share {} channels among {} heads",
                 self.layers,
