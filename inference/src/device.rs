@@ -50,3 +50,17 @@ fn in_one_order(card: Device) -> candle_core::Result<Device> {
 pub fn best() -> Device {
     cuda().unwrap_or_else(|_| cpu())
 }
+
+/// While it is held, a graphics card keeps what this thread tells it of the layouts of tensors, and is
+/// told once only: otherwise that is an upload for each operation on a tensor that is not contiguous.
+/// Nothing is ever forgotten, other small uploads neither: it is for loops over few shapes that upload
+/// nothing else.
+#[cfg(feature = "cuda")]
+pub(crate) fn keeping_layouts(device: &Device) -> Option<impl Sized + use<>> {
+    device.as_cuda_device().ok().map(|card| card.enable_cuda_graph_htod_cache())
+}
+
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn keeping_layouts(_: &Device) -> Option<impl Sized + use<>> {
+    None::<()>
+}

@@ -6,6 +6,7 @@ use candle_nn::{LayerNorm, Module, VarBuilder, layer_norm, ops};
 use super::cache::KvCache;
 use super::projection::Projection;
 use super::{AutoregressiveConfig, ConditioningEncoder};
+use crate::device;
 
 const EPSILON: f64 = 1e-5;
 
@@ -275,9 +276,10 @@ impl Autoregressive {
         let places = slots.places.iter().map(|place| *place as u32);
         let rows: Vec<u32> = rows_of(slots.reads).chain(places).collect();
         let rows = Tensor::from_vec(rows, 3 * all, &self.device)?;
+        let mask = self.window_mask(slots)?;
+        let _kept = device::keeping_layouts(&self.device);
         let mut x = self.embed_rows(&rows.narrow(0, 0, 2 * all)?)?;
         let rows = cache.rows(&rows.narrow(0, 2 * all, all)?)?;
-        let mask = self.window_mask(slots)?;
         // What slots hear that read nothing: nought.
         let heard_by_all = Tensor::zeros((all, width), self.kind, &self.device)?;
         for (layer, block) in self.blocks.iter().enumerate() {

@@ -7,6 +7,7 @@ use candle_nn::{Conv1d, Conv1dConfig, Module, VarBuilder, conv1d};
 use super::conditioning::{LatentConditioner, stretched};
 use super::modulation::{Modulation, Modulations, TimeEmbedding};
 use super::{DiffusionConfig, frames};
+use crate::device;
 use crate::tortoise::layers::{
     AttentionBlock, Distances, Normalisation, Plain, Pointwise, normalisation,
 };
@@ -276,6 +277,8 @@ impl DiffusionDecoder {
             bail!("{:?} is no spectrogram of {batch} times {frames} frames", x.dims())
         }
         let distances = &conditioning.distances;
+        // The same ones at each step.
+        let _kept = device::keeping_layouts(x.device());
         let noisy = self.noisy.forward(&self.input.forward(&x.to_dtype(self.kind())?)?)?;
         let aligned = self.aligned.forward(&self.integrated(conditioning, step)?)?;
         // The same noise with the conditioning and without.
