@@ -8,7 +8,7 @@ mod stream;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -186,8 +186,8 @@ impl Hifigan {
         self.last.of_leaky(&x, LAST_SLOPE)?.squeeze(1)?.tanh()
     }
 
-    /// The sound of windows of several utterances, each `[samples]`. Those of the same length are
-    /// decoded together.
+    /// The sound of windows of several utterances, each `[samples]`, in main memory. Those of the same
+    /// length are decoded together.
     ///
     /// # Errors
     /// The device is out of memory.
@@ -205,6 +205,8 @@ impl Hifigan {
             };
             let samples = self
                 .decode_frames(&of(|window| &window.frames)?, &of(|window| &window.condition)?)?;
+            // All in one piece: the copy of a part of a tensor is one of all that it is a part of.
+            let samples = samples.to_device(&Device::Cpu)?;
             for (row, index) in indices.iter().enumerate() {
                 let kept = &windows[*index].kept;
                 let (start, count) = (kept.start * self.hop, kept.len() * self.hop);
