@@ -59,7 +59,9 @@ mod tests {
         for value in 0..count {
             let latent = Tensor::new(&[[value as f32]], &Device::Cpu).expect("a latent");
             for latent in tempo.push(&latent).expect("pushed") {
-                out.extend(latent.flatten_all().and_then(|latent| latent.to_vec1()).expect("one"));
+                out.extend(
+                    latent.flatten_all().and_then(|latent| latent.to_vec1::<f32>()).expect("one"),
+                );
             }
         }
         out
