@@ -1,4 +1,7 @@
 //! What models compute on.
+//!
+//! `unsafe` is allowed in one function, for two settings of a graphics card that candle has no safe way
+//! to; each says why it holds.
 
 use std::sync::OnceLock;
 
@@ -26,24 +29,42 @@ pub fn cuda() -> Result<Device, DeviceError> {
     if let Some(card) = CARD.get() {
         return Ok(card.clone());
     }
-    let card = Device::new_cuda_with_stream(0).and_then(in_one_order).map_err(DeviceError)?;
+    let card = Device::new_cuda_with_stream(0).and_then(prepared).map_err(DeviceError)?;
     Ok(CARD.get_or_init(|| card).clone())
 }
 
 /// Nothing is done to keep several streams of work in order with each other, which would take as long
-/// as a small operation does.
+/// as a small operation does; and memory that was freed is kept, and not given back to the system to be
+/// asked for again each time that a result is waited for.
 #[cfg(feature = "cuda")]
-#[allow(unsafe_code, reason = "candle leaves it to its user that there is one stream")]
-fn in_one_order(card: Device) -> candle_core::Result<Device> {
+#[allow(unsafe_code, reason = "candle has no safe way to either")]
+fn prepared(device: Device) -> candle_core::Result<Device> {
+    use candle_core::cuda_backend::cudarc::driver::result;
+    use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
+
+    let card = device.as_cuda_device()?;
     // SAFETY: all tensors of the card are made, used and freed on the one stream that this device has,
-    // and there is no other device.
-    unsafe { card.as_cuda_device()?.disable_event_tracking() };
-    Ok(card)
+    // and there is no other device that has tensors.
+    unsafe { card.disable_event_tracking() };
+    let stream = card.cuda_stream();
+    let mut everything = u64::MAX;
+    // SAFETY: the driver gave the device, whose pool lives as long as the program, and this attribute is
+    // a number of 64 bits, which is read before the call returns.
+    let kept = unsafe {
+        result::device::get_default_mem_pool(stream.context().cu_device()).and_then(|pool| {
+            let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            result::mem_pool::set_attribute(pool, threshold, (&raw mut everything).cast())
+        })
+    };
+    if let Err(error) = kept {
+        tracing::warn!(%error, "the graphics card's memory is slow to be had");
+    }
+    Ok(device)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn in_one_order(card: Device) -> candle_core::Result<Device> {
-    Ok(card)
+fn prepared(device: Device) -> candle_core::Result<Device> {
+    Ok(device)
 }
 
 /// The first graphics card if it can be used, else the processor.

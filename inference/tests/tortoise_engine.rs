@@ -178,7 +178,7 @@ fn a_cancelled_request_ends_and_one_that_nobody_hears_too() {
 fn the_quality_path_makes_sound_of_the_best_of_several_readings() {
     let config =
         TortoiseConfig { preset: Preset::UltraFast, slots: 8, ..TortoiseConfig::default() };
-    let ddim = self::engine(&TortoiseConfig { diffusion: Sampler::Ddim, ..config.clone() });
+    let ddim = engine(&TortoiseConfig { diffusion: Sampler::Ddim, ..config.clone() });
     let engine = engine(&config);
     let samples = spoken(&engine, &request("Yes."));
     let otherwise = spoken(&ddim, &request("Yes."));

@@ -52,8 +52,10 @@ const PROMPT_PIECE: usize = 512;
 const LOOKAHEAD: usize = 5;
 /// Readings of a text that has no sound before it is given up.
 const TRIES: u64 = 3;
-/// Sentences at a time where nothing else is said.
+/// Sentences at a time where nothing else is said. On a processor one is soonest done alone; several
+/// readings of a sentence are soonest done together.
 const SLOTS_ON_PROCESSOR: usize = 1;
+const READINGS_ON_PROCESSOR: usize = 8;
 const SLOTS_ON_CARD: usize = 32;
 
 /// What the engine computes and where.
@@ -62,7 +64,8 @@ const SLOTS_ON_CARD: usize = 32;
 pub struct TortoiseConfig {
     /// How much is computed for a sentence.
     pub preset: Preset,
-    /// Sentences that are read at a time; 0: one on a processor, 32 on a graphics card.
+    /// Sentences that are read at a time; 0: one on a processor (8 where the best of several readings is
+    /// spoken), 32 on a graphics card.
     pub slots: usize,
     /// Codes that have to be there before one becomes sound: 5 are as many as the published decoder
     /// hears, and with fewer it sounds worse.
@@ -104,7 +107,7 @@ pub enum LoadError {
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        source: import::ImportError,
+        source: Box<import::ImportError>,
     },
     /// The networks cannot be loaded from it.
     #[error("the model in {path} cannot be loaded")]
@@ -145,8 +148,10 @@ impl Tortoise {
         device: &Device,
     ) -> std::result::Result<Self, LoadError> {
         let path = folder.to_owned();
-        let imported = import::verified(folder)
-            .map_err(|source| LoadError::Unusable { path: path.clone(), source })?;
+        let imported = import::verified(folder).map_err(|source| LoadError::Unusable {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
         let weights = files(folder, device);
         let made = Self::tokenizer(&imported, config.cleaning).and_then(|tokenizer| {
             let sizes = imported.sizes().try_into()?;
@@ -186,6 +191,7 @@ impl Tortoise {
         let quality = config.preset.quality(config.diffusion);
         let networks = Networks::load(sizes, quality.is_none(), device, weights)?;
         let slots = match (config.slots, device.is_cpu()) {
+            (0, true) if quality.is_some() => READINGS_ON_PROCESSOR,
             (0, true) => SLOTS_ON_PROCESSOR,
             (0, false) => SLOTS_ON_CARD,
             (slots, _) => slots,

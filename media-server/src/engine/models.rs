@@ -75,7 +75,8 @@ pub struct TortoiseModel {
     pub device: DeviceName,
     /// How much is computed for a sentence.
     pub preset: Preset,
-    /// Sentences that are read at a time; 0: one on a processor, 32 on a graphics card.
+    /// Sentences that are read at a time; 0: one on a processor (8 where the best of several readings is
+    /// spoken), 32 on a graphics card.
     pub slots: usize,
     /// Codes that have to be there before one becomes sound; fewer than 5 cost quality.
     pub lookahead: usize,

@@ -89,7 +89,7 @@ impl Autoregressive {
     ///
     /// # Errors
     /// A tensor is missing or has another shape, or the configuration contradicts itself.
-    pub fn load(config: &AutoregressiveConfig, vb: VarBuilder<'_>) -> Result<Self> {
+    pub fn load(config: &AutoregressiveConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         config.check()?;
         let width = config.width;
         let table = |rows: usize, name: &str| vb.get((rows, width), name);
