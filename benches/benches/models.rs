@@ -131,13 +131,7 @@ fn apertium(criterion: &mut Criterion) {
 
 fn voice(criterion: &mut Criterion) {
     let kokoro = Kokoro::load(&model("kokoro-82m"), 1).expect("loads");
-    let request = SpeakRequest {
-        text: "Buenos días a todos, gracias.".to_owned(),
-        language: Language::ES,
-        voice: None,
-        speed: 1.0,
-        cancel: CancelToken::new(),
-    };
+    let request = SpeakRequest::new("Buenos días a todos, gracias.", Language::ES);
     let mut group = criterion.benchmark_group("kokoro");
     group.sample_size(SAMPLES);
     for (name, flow) in [

@@ -2,7 +2,7 @@
 //! the time to the first sound and the real-time factor (computing time for each second of sound) of
 //! so many voices at a time, on both paths, and what their parts take.
 //!
-//! `cargo bench -p benches --bench tortoise -- [--device cpu|cuda] [--voices 1,8,32]
+//! `cargo bench -p benches --bench tortoise -- [--device auto|cpu|cuda] [--voices 1,8,32]
 //! [--model FOLDER] [--presets streaming,ultra_fast] [--parts] [--rounds 3] [--most-gb 6]`
 #![allow(clippy::print_stdout)]
 
@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use inference::Language;
+use inference::device::DeviceName;
 use inference::tortoise::text::Tokenizer;
 use inference::tortoise::{Preset, Tortoise, TortoiseConfig, TortoiseSizes, parts, random_weights};
 use inference::voice::{SpeakRequest, Voice};
-use inference::{CancelToken, Language, device};
 
 /// So short that random weights, which never stop, say about four seconds of it: 90 codes.
 const TEXT: &str = "Good morning to you all.";
@@ -23,7 +24,7 @@ const SAMPLE_RATE_HZ: f64 = 24_000.0;
 const ROUNDS: usize = 3;
 
 struct Arguments {
-    device: String,
+    device: DeviceName,
     voices: Vec<usize>,
     presets: Vec<Preset>,
     model: Option<PathBuf>,
@@ -36,7 +37,7 @@ struct Arguments {
 impl Arguments {
     fn read() -> anyhow::Result<Self> {
         let mut read = Self {
-            device: "auto".to_owned(),
+            device: DeviceName::Auto,
             voices: Vec::new(),
             presets: vec![Preset::Streaming],
             model: None,
@@ -48,7 +49,10 @@ impl Arguments {
         while let Some(name) = given.next() {
             let mut value = || given.next().with_context(|| format!("{name} needs a value"));
             match name.as_str() {
-                "--device" => read.device = value()?,
+                "--device" => {
+                    let name = serde_json::from_value(value()?.into());
+                    read.device = name.context("--device is auto, cpu or cuda")?;
+                }
                 "--voices" => {
                     let counts = value()?;
                     let counts = counts.split(',').map(str::parse).collect::<Result<_, _>>();
@@ -81,12 +85,7 @@ impl Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::read()?;
-    let device = match arguments.device.as_str() {
-        "cpu" => device::cpu(),
-        "cuda" => device::cuda()?,
-        "auto" => device::best(),
-        other => bail!("--device {other}: it is cpu, cuda or auto"),
-    };
+    let device = arguments.device.open()?;
     let voices = match (arguments.voices.as_slice(), device.is_cpu()) {
         ([], true) => vec![1],
         ([], false) => vec![1, 8, 32],
@@ -104,9 +103,14 @@ fn main() -> anyhow::Result<()> {
         // Where the best of several readings is spoken, those are what fills a batch.
         let is_streaming = *preset == Preset::Streaming;
         let slots = if is_streaming { voices.iter().copied().max().unwrap_or(1) } else { 0 };
-        let config = TortoiseConfig { preset: *preset, slots, ..TortoiseConfig::default() };
+        let config = TortoiseConfig {
+            device: arguments.device,
+            preset: *preset,
+            slots,
+            ..TortoiseConfig::default()
+        };
         let engine = match &arguments.model {
-            Some(folder) => Tortoise::load(folder, &config, &device)?,
+            Some(folder) => Tortoise::load(folder, &config)?,
             None => {
                 let sizes = TortoiseSizes::published();
                 let weights = random_weights(sizes.autoregressive.stop_mel, &device);
@@ -167,13 +171,7 @@ fn speak(engine: &Tortoise, count: usize) -> anyhow::Result<Measured> {
 }
 
 fn speak_one(engine: &Tortoise, began: Instant) -> anyhow::Result<(Duration, usize)> {
-    let request = SpeakRequest {
-        text: TEXT.to_owned(),
-        language: Language::EN,
-        voice: None,
-        speed: 1.0,
-        cancel: CancelToken::new(),
-    };
+    let request = SpeakRequest::new(TEXT, Language::EN);
     let (mut first, mut samples) = (None, 0);
     engine.speak(&request, &mut |chunk| {
         first.get_or_insert_with(|| began.elapsed());

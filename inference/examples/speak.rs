@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use inference::Language;
 use inference::voice::{Espeak, Kokoro, SpeakRequest, Voice, VoiceSet};
-use inference::{CancelToken, Language};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -32,13 +32,8 @@ fn main() -> anyhow::Result<()> {
     let set = VoiceSet::new(vec![kokoro, Arc::new(Espeak::new()?)]);
 
     for _ in 0..repeats {
-        let request = SpeakRequest {
-            text: text.clone(),
-            language,
-            voice: voice.clone(),
-            speed: 1.0,
-            cancel: CancelToken::new(),
-        };
+        let request =
+            SpeakRequest { voice: voice.clone(), ..SpeakRequest::new(text.clone(), language) };
         let (start, cpu) = (Instant::now(), cpu_time());
         let mut first = None;
         let mut samples = Vec::new();

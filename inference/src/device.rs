@@ -6,11 +6,40 @@
 use std::sync::OnceLock;
 
 use candle_core::Device;
+use serde::{Deserialize, Serialize};
 
 /// There is no such device.
 #[derive(Debug, thiserror::Error)]
 #[error("no graphics card can be used: {0}")]
 pub struct DeviceError(#[source] candle_core::Error);
+
+/// Where a model is to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceName {
+    /// On the first graphics card if there is one that this program is built for, else on the
+    /// processor.
+    #[default]
+    Auto,
+    /// On the processor.
+    Cpu,
+    /// On the first graphics card.
+    Cuda,
+}
+
+impl DeviceName {
+    /// The device.
+    ///
+    /// # Errors
+    /// A graphics card is asked for, and there is none, or its driver does not work, or the program was built without the feature `cuda`.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        match self {
+            Self::Cpu => Ok(cpu()),
+            Self::Cuda => cuda(),
+            Self::Auto => Ok(cuda().unwrap_or_else(|_| cpu())),
+        }
+    }
+}
 
 /// The processor.
 pub fn cpu() -> Device {
@@ -24,7 +53,7 @@ pub fn cpu() -> Device {
 ///
 /// # Errors
 /// There is none, its driver does not work, or the program was built without the feature `cuda`.
-pub fn cuda() -> Result<Device, DeviceError> {
+fn cuda() -> Result<Device, DeviceError> {
     static CARD: OnceLock<Device> = OnceLock::new();
     if let Some(card) = CARD.get() {
         return Ok(card.clone());
@@ -65,11 +94,6 @@ fn prepared(device: Device) -> candle_core::Result<Device> {
 #[cfg(not(feature = "cuda"))]
 fn prepared(device: Device) -> candle_core::Result<Device> {
     Ok(device)
-}
-
-/// The first graphics card if it can be used, else the processor.
-pub fn best() -> Device {
-    cuda().unwrap_or_else(|_| cpu())
 }
 
 /// While it is held, a graphics card keeps what this thread tells it of the layouts of tensors, and is

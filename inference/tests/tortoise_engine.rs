@@ -57,15 +57,19 @@ fn sizes() -> TortoiseSizes {
             ..ClvpConfig::default()
         }),
         random_voices: true,
+        random_voices_of_diffusion: true,
     }
 }
 
 fn engine(config: &TortoiseConfig) -> Tortoise {
+    engine_of(&sizes(), config)
+}
+
+fn engine_of(sizes: &TortoiseSizes, config: &TortoiseConfig) -> Tortoise {
     let device = device::cpu();
-    let sizes = sizes();
     let weights = random_weights(sizes.autoregressive.stop_mel, &device);
     let tokenizer = Tokenizer::english();
-    Tortoise::build(&sizes, config, &device, tokenizer, MODEL.to_owned(), &weights)
+    Tortoise::build(sizes, config, &device, tokenizer, MODEL.to_owned(), &weights)
         .expect("an engine")
 }
 
@@ -74,13 +78,7 @@ fn streaming(slots: usize) -> Tortoise {
 }
 
 fn request(text: &str) -> SpeakRequest {
-    SpeakRequest {
-        text: text.to_owned(),
-        language: Language::EN,
-        voice: None,
-        speed: 1.0,
-        cancel: CancelToken::new(),
-    }
+    SpeakRequest::new(text, Language::EN)
 }
 
 /// The chunks that come out.
@@ -189,6 +187,24 @@ fn the_quality_path_makes_sound_of_the_best_of_several_readings() {
     assert!(samples.iter().all(|sample| sample.is_finite() && sample.abs() <= 1.0));
     assert_eq!(samples, spoken(&engine, &request("Yes.")), "the same seed says the same");
     assert_eq!(engine.batch_stats().expect("a batch").entered, 2 * 16);
+}
+
+#[test]
+fn without_anything_to_rank_readings_a_few_are_enough() {
+    let config = TortoiseConfig { preset: Preset::UltraFast, ..TortoiseConfig::default() };
+    let engine = engine_of(&TortoiseSizes { clvp: None, ..sizes() }, &config);
+    assert!(!spoken(&engine, &request("Yes.")).is_empty());
+    assert_eq!(engine.batch_stats().expect("a batch").entered, 3);
+}
+
+#[test]
+fn streaming_needs_one_network_for_voices_of_its_own_and_quality_two() {
+    let half = TortoiseSizes { random_voices_of_diffusion: false, ..sizes() };
+    let own = |preset| {
+        let config = TortoiseConfig { preset, ..TortoiseConfig::default() };
+        engine_of(&half, &config).voices().len()
+    };
+    assert_eq!((own(Preset::Streaming), own(Preset::UltraFast)), (4, 0));
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn a_whole_folder_is_imported_as_its_networks_load_it() {
     assert_eq!(sizes.clvp, Some(clvp()));
     assert_eq!(sizes.univnet, Some(univnet()));
     assert_eq!(sizes.hifigan, Some(hifigan()));
-    assert!(sizes.has_quick_path() && sizes.has_thorough_path());
+    assert!(sizes.has_streaming_path() && sizes.has_quality_path());
     assert_eq!(written.len(), 7);
     for weights in Weights::ALL {
         let path = imported.weights(weights).unwrap();
@@ -253,17 +253,17 @@ fn a_whole_folder_is_imported_as_its_networks_load_it() {
 
 #[test]
 fn one_decoder_is_enough_and_what_is_of_no_use_alone_is_left_out() {
-    let quick = House::new().without(&["diffusion_decoder.pth", "clvp2.pth"]);
-    let imported = quick.import().unwrap();
-    assert!(imported.sizes().has_quick_path() && !imported.sizes().has_thorough_path());
+    let streaming = House::new().without(&["diffusion_decoder.pth", "clvp2.pth"]);
+    let imported = streaming.import().unwrap();
+    assert!(imported.sizes().has_streaming_path() && !imported.sizes().has_quality_path());
     let skipped: Vec<_> = imported.skipped().iter().map(|file| file.name.as_str()).collect();
     assert_eq!(skipped, ["vocoder.pth", "rlg_diffuser.pth"]);
-    assert!(!quick.to().join("univnet.safetensors").exists());
+    assert!(!streaming.to().join("univnet.safetensors").exists());
     assert_eq!(imported.weights(Weights::Univnet), None);
 
-    let thorough = House::new().without(&["hifidecoder.pth", "rlg_auto.pth"]);
-    let imported = thorough.import().unwrap();
-    assert!(!imported.sizes().has_quick_path() && imported.sizes().has_thorough_path());
+    let quality = House::new().without(&["hifidecoder.pth", "rlg_auto.pth"]);
+    let imported = quality.import().unwrap();
+    assert!(!imported.sizes().has_streaming_path() && imported.sizes().has_quality_path());
     assert!(imported.skipped().is_empty());
 }
 

@@ -8,10 +8,11 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use inference::Language;
+use inference::device::DeviceName;
 use inference::tortoise::import::import;
 use inference::tortoise::{LoadError, Preset, Tortoise, TortoiseConfig};
 use inference::voice::{Recording, SpeakRequest, Voice, VoiceError};
-use inference::{CancelToken, Language, device};
 use tortoise_support::Fixture;
 
 /// The fixture's networks as a folder of checkpoints, imported.
@@ -45,17 +46,15 @@ fn voice() -> Recording {
 }
 
 fn load(model: &Path, preset: Preset) -> Result<Tortoise, LoadError> {
-    let config = TortoiseConfig { preset, ..TortoiseConfig::default() };
-    Tortoise::load(model, &config, &device::cpu())
+    let device = DeviceName::Cpu;
+    let config = TortoiseConfig { preset, device, ..TortoiseConfig::default() };
+    Tortoise::load(model, &config)
 }
 
 fn speak(engine: &Tortoise, voice: Option<&str>) -> Result<Vec<f32>, VoiceError> {
     let request = SpeakRequest {
-        text: "Good morning, Dr. Smith: it is 8 o'clock.".to_owned(),
-        language: Language::EN,
         voice: voice.map(str::to_owned),
-        speed: 1.0,
-        cancel: CancelToken::new(),
+        ..SpeakRequest::new("Good morning, Dr. Smith: it is 8 o'clock.", Language::EN)
     };
     let mut samples = Vec::new();
     engine.speak(&request, &mut |chunk| {

@@ -2,18 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use inference::Language;
 use inference::voice::{Espeak, SpeakRequest, Voice, VoiceError};
-use inference::{CancelToken, Language};
 use proptest::prelude::*;
 
 fn request(language: Language, text: &str) -> SpeakRequest {
-    SpeakRequest {
-        text: text.to_owned(),
-        language,
-        voice: None,
-        speed: 1.0,
-        cancel: CancelToken::new(),
-    }
+    SpeakRequest::new(text, language)
 }
 
 fn espeak() -> Espeak {

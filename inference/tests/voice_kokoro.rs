@@ -33,13 +33,7 @@ fn language(code: &str) -> Language {
 }
 
 fn request(code: &str, text: &str) -> SpeakRequest {
-    SpeakRequest {
-        text: text.to_owned(),
-        language: language(code),
-        voice: None,
-        speed: 1.0,
-        cancel: CancelToken::new(),
-    }
+    SpeakRequest::new(text, language(code))
 }
 
 fn speak(request: &SpeakRequest) -> Vec<Vec<f32>> {

@@ -137,7 +137,7 @@ pub type PredictionOf<D> = <<D as SlotDecoder>::Sequence as Sequence>::Predictio
 /// One request's way through a decoder: decides on the tokens.
 pub trait Sequence {
     /// What it is told of the token that follows: a score for each of the vocabulary, or, where the
-    /// decoder draws on its own device, what was drawn.
+    /// decoder draws for all slots together, what was drawn.
     type Prediction;
 
     /// All tokens that a slot has to hold before the next choice: the prompt, and whatever was chosen

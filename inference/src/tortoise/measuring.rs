@@ -13,13 +13,14 @@ use super::autoregressive::{Autoregressive, Sampling, Slots, Speaking};
 use super::clvp::Clvp;
 use super::diffusion::DiffusionDecoder;
 use super::hifigan::Hifigan;
+use super::import::Weights;
 use super::random::Random;
 use super::univnet::{SILENT_FRAMES, Univnet};
 use crate::batch::{Sequence, SlotDecoder, Span};
 
 /// Draws each tensor when it is asked for, always the same for its name.
 struct Drawn {
-    network: String,
+    network: &'static str,
     stop_code: usize,
 }
 
@@ -72,10 +73,10 @@ impl SimpleBackend for Drawn {
 pub fn random_weights(
     stop_code: u32,
     device: &Device,
-) -> impl Fn(&str, DType) -> Result<VarBuilder<'static>> {
+) -> impl Fn(Weights, DType) -> Result<VarBuilder<'static>> {
     let device = device.clone();
     move |network, kind| {
-        let drawn = Drawn { network: network.to_owned(), stop_code: stop_code as usize };
+        let drawn = Drawn { network: network.file(), stop_code: stop_code as usize };
         Ok(VarBuilder::from_backend(Box::new(drawn), kind, device.clone()))
     }
 }
@@ -105,7 +106,7 @@ const CANDIDATES: usize = 16;
 pub fn parts(sizes: &TortoiseSizes, device: &Device) -> Result<Vec<PartCost>> {
     let weights = random_weights(sizes.autoregressive.stop_mel, device);
     let half = if device.is_cuda() { DType::BF16 } else { DType::F32 };
-    let mut costs = codes(sizes, &weights("autoregressive", half)?)?;
+    let mut costs = codes(sizes, &weights(Weights::Autoregressive, half)?)?;
     let noise = |shape: &[usize]| {
         let count = shape.iter().product();
         Tensor::from_vec(Random::new(1).normals(count), shape, device)
@@ -114,13 +115,13 @@ pub fn parts(sizes: &TortoiseSizes, device: &Device) -> Result<Vec<PartCost>> {
         let ids: Vec<u32> = (0..rows * columns).map(|index| (index % 100) as u32).collect();
         Tensor::from_vec(ids, (rows, columns), device)
     };
-    let whole = |name: &str| weights(name, DType::F32);
+    let whole = |network| weights(network, DType::F32);
     let mut add = |name: String, run: &mut dyn FnMut() -> Result<Tensor>| -> Result<()> {
         costs.push(PartCost { name, took: median(device, run)? });
         Ok(())
     };
     if let Some(config) = &sizes.hifigan {
-        let hifigan = Hifigan::load(config, &whole("hifigan")?)?;
+        let hifigan = Hifigan::load(config, &whole(Weights::Hifigan)?)?;
         let voice = noise(&[1, config.voice])?;
         for codes in [29, CODES] {
             let latents = noise(&[1, codes, config.latent])?;
@@ -128,14 +129,14 @@ pub fn parts(sizes: &TortoiseSizes, device: &Device) -> Result<Vec<PartCost>> {
         }
     }
     if let Some(config) = &sizes.clvp {
-        let clvp = Clvp::load(config, &whole("clvp")?)?;
+        let clvp = Clvp::load(config, &whole(Weights::Clvp)?)?;
         let (text, codes) = (ids(1, TEXT_IDS)?, ids(CANDIDATES, CODES)?);
         add(format!("CLVP, {CANDIDATES} readings of {CODES} codes"), &mut || {
             clvp.scores(&text, &codes)
         })?;
     }
     if let Some(config) = &sizes.diffusion {
-        let decoder = DiffusionDecoder::load(config, &whole("diffusion")?)?;
+        let decoder = DiffusionDecoder::load(config, &whole(Weights::Diffusion)?)?;
         let latents = noise(&[1, CODES, config.latent_channels])?;
         let voice = noise(&[1, 2 * config.channels])?;
         let x = noise(&[1, config.mel_bands, super::diffusion::frames(CODES)?])?;
@@ -148,7 +149,7 @@ pub fn parts(sizes: &TortoiseSizes, device: &Device) -> Result<Vec<PartCost>> {
         }
     }
     if let Some(config) = &sizes.univnet {
-        let univnet = Univnet::load(config, &whole("univnet")?)?;
+        let univnet = Univnet::load(config, &whole(Weights::Univnet)?)?;
         let frames = super::diffusion::frames(CODES)?;
         let mel = noise(&[1, config.bands, frames])?;
         let noise = noise(&[1, config.noise, frames + SILENT_FRAMES])?;

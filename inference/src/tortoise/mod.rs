@@ -38,5 +38,5 @@ mod weights;
 
 pub use engine::{LoadError, NAME, Tortoise, TortoiseConfig};
 pub use measuring::{PartCost, parts, random_weights};
-pub use networks::{TortoiseSizes, Weights};
+pub use networks::{Source, TortoiseSizes};
 pub use preset::{Preset, Quality};

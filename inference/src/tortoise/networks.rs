@@ -10,7 +10,7 @@ use super::autoregressive::{Autoregressive, AutoregressiveConfig};
 use super::clvp::{Clvp, ClvpConfig};
 use super::diffusion::{ContextualEmbedder, DiffusionConfig, DiffusionDecoder};
 use super::hifigan::{Hifigan, HifiganConfig};
-use super::import::Sizes;
+use super::import::{Sizes, Weights};
 use super::random_voice::RandomVoice;
 use super::univnet::{Univnet, UnivnetConfig};
 
@@ -27,8 +27,10 @@ pub struct TortoiseSizes {
     pub univnet: Option<UnivnetConfig>,
     /// Of what ranks readings.
     pub clvp: Option<ClvpConfig>,
-    /// Whether there are networks that make voices out of nothing.
+    /// Whether there is a network that makes voices out of nothing.
     pub random_voices: bool,
+    /// And one that makes what the diffusion decoder needs of them.
+    pub random_voices_of_diffusion: bool,
 }
 
 impl TortoiseSizes {
@@ -41,6 +43,7 @@ impl TortoiseSizes {
             univnet: Some(UnivnetConfig::default()),
             clvp: Some(ClvpConfig::default()),
             random_voices: true,
+            random_voices_of_diffusion: true,
         }
     }
 }
@@ -116,15 +119,14 @@ impl TryFrom<&Sizes> for TortoiseSizes {
                 codes: from.speech_codes,
             })
         });
-        let random =
-            sizes.random_voice_autoregressive.is_some() && sizes.random_voice_diffusion.is_some();
         Ok(Self {
             autoregressive,
             hifigan,
             diffusion: diffusion.transpose()?,
             univnet,
             clvp: clvp.transpose()?,
-            random_voices: random,
+            random_voices: sizes.random_voice_autoregressive.is_some(),
+            random_voices_of_diffusion: sizes.random_voice_diffusion.is_some(),
         })
     }
 }
@@ -148,9 +150,8 @@ pub(super) struct Networks {
     pub(super) device: Device,
 }
 
-/// Where the tensors of a network come from: its name, such as `autoregressive`, and the format that
-/// they are wanted in.
-pub type Weights<'a> = &'a dyn Fn(&str, DType) -> Result<VarBuilder<'static>>;
+/// Where the tensors of a network come from, in the format that they are wanted in.
+pub type Source<'a> = &'a dyn Fn(Weights, DType) -> Result<VarBuilder<'static>>;
 
 impl Networks {
     /// Loads what streaming needs, or what quality needs.
@@ -158,14 +159,14 @@ impl Networks {
         sizes: &TortoiseSizes,
         is_streaming: bool,
         device: &Device,
-        weights: Weights<'_>,
+        weights: Source<'_>,
     ) -> Result<Self> {
         // Most of the time goes into reading the autoregressive model's weights; what makes sound
         // loses too much in half precision.
         let half = if device.is_cuda() { DType::BF16 } else { DType::F32 };
-        let whole = |name: &str| weights(name, DType::F32);
+        let whole = |network| weights(network, DType::F32);
         let autoregressive = &sizes.autoregressive;
-        let model = Autoregressive::load(autoregressive, &weights("autoregressive", half)?)?;
+        let model = Autoregressive::load(autoregressive, &weights(Weights::Autoregressive, half)?)?;
         let (mut hifigan, mut spectral, mut random) = (None, None, None);
         if is_streaming {
             let Some(config) = &sizes.hifigan else {
@@ -173,35 +174,36 @@ impl Networks {
                     "the model has no decoder that streams (hifidecoder.pth): import it, or choose another preset"
                 )
             };
-            hifigan = Some(Arc::new(Hifigan::load(config, &whole("hifigan")?)?));
+            hifigan = Some(Arc::new(Hifigan::load(config, &whole(Weights::Hifigan)?)?));
         } else {
             let (Some(config), Some(univnet_config)) = (&sizes.diffusion, &sizes.univnet) else {
                 bail!(
                     "the model has no diffusion decoder or vocoder (diffusion_decoder.pth, vocoder.pth): import them, or choose the preset streaming"
                 )
             };
-            let diffusion = whole("diffusion")?;
+            let diffusion = whole(Weights::Diffusion)?;
             let clvp = match &sizes.clvp {
-                Some(config) => Some(Clvp::load(config, &whole("clvp")?)?),
+                Some(config) => Some(Clvp::load(config, &whole(Weights::Clvp)?)?),
                 None => None,
             };
-            let random = match sizes.random_voices {
-                true => {
-                    Some(RandomVoice::load(2 * config.channels, &whole("random-voice-diffusion")?)?)
-                }
+            let random = match sizes.random_voices_of_diffusion {
+                true => Some(RandomVoice::load(
+                    2 * config.channels,
+                    &whole(Weights::RandomVoiceDiffusion)?,
+                )?),
                 false => None,
             };
             spectral = Some(Spectral {
                 embedder: ContextualEmbedder::load(config, &diffusion)?,
                 diffusion: DiffusionDecoder::load(config, &diffusion)?,
-                univnet: Univnet::load(univnet_config, &whole("univnet")?)?,
+                univnet: Univnet::load(univnet_config, &whole(Weights::Univnet)?)?,
                 univnet_config: univnet_config.clone(),
                 clvp,
                 random,
             });
         }
         if sizes.random_voices {
-            let weights = whole("random-voice-autoregressive")?;
+            let weights = whole(Weights::RandomVoiceAutoregressive)?;
             random = Some(RandomVoice::load(autoregressive.width, &weights)?);
         }
         let autoregressive = Arc::new(model);
@@ -209,15 +211,14 @@ impl Networks {
     }
 }
 
-/// Tensors of the files in a folder.
+/// Tensors of the files in a folder. They keep their precision until a network takes them.
 pub(super) fn files(
     folder: &Path,
     device: &Device,
-) -> impl Fn(&str, DType) -> Result<VarBuilder<'static>> {
+) -> impl Fn(Weights, DType) -> Result<VarBuilder<'static>> {
     let (folder, device): (PathBuf, _) = (folder.to_owned(), device.clone());
-    move |name, kind| {
-        let path = folder.join(format!("{name}.safetensors"));
-        let tensors = crate::tortoise::weights::read(&path, kind, &device)?;
+    move |network, kind| {
+        let tensors = super::weights::read(&folder.join(network.file()), &device)?;
         Ok(VarBuilder::from_tensors(tensors, kind, &device))
     }
 }

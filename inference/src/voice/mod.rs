@@ -65,6 +65,13 @@ pub struct SpeakRequest {
     pub cancel: CancelToken,
 }
 
+impl SpeakRequest {
+    /// A text in the language's own voice, at natural speed.
+    pub fn new(text: impl Into<String>, language: Language) -> Self {
+        Self { text: text.into(), language, voice: None, speed: 1.0, cancel: CancelToken::new() }
+    }
+}
+
 /// Why nothing was spoken.
 #[derive(Debug, thiserror::Error)]
 pub enum VoiceError {

@@ -227,7 +227,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::CancelToken;
 
     enum Behaviour {
         Speaks,
@@ -332,13 +331,7 @@ mod tests {
     }
 
     fn request(language: Language, voice: Option<&str>) -> SpeakRequest {
-        SpeakRequest {
-            text: "hola".to_owned(),
-            language,
-            voice: voice.map(str::to_owned),
-            speed: 1.0,
-            cancel: CancelToken::new(),
-        }
+        SpeakRequest { voice: voice.map(str::to_owned), ..SpeakRequest::new("hola", language) }
     }
 
     fn set(engines: Vec<Fake>) -> VoiceSet {

@@ -80,13 +80,15 @@ enum ModelsCommand {
         name: Option<String>,
     },
     /// Make weights of the published checkpoints of Tortoise, or of ones trained further.
-    #[command(after_help = "Needed are autoregressive.pth, and hifidecoder.pth (quick) or both \
-                            diffusion_decoder.pth and vocoder.pth (thorough). clvp2.pth ranks \
+    #[command(
+        after_help = "Needed are autoregressive.pth, and hifidecoder.pth (streaming) or both \
+                            diffusion_decoder.pth and vocoder.pth (quality). clvp2.pth ranks \
                             candidates, rlg_auto.pth and rlg_diffuser.pth make random voices. A \
                             tokenizer.json beside them is taken too. Nothing in the checkpoints \
                             is run: what is more than a dictionary of tensors is refused. They \
                             are published at huggingface.co/jbetker/tortoise-tts-v2 (in .models) \
-                            and huggingface.co/Manmay/tortoise-tts (hifidecoder.pth).")]
+                            and huggingface.co/Manmay/tortoise-tts (hifidecoder.pth)."
+    )]
     ImportTortoise {
         /// Folder of the checkpoints (*.pth).
         #[arg(value_name = "DIR")]

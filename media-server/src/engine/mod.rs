@@ -34,10 +34,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 pub use self::in_use::ModelsInUse;
-pub use self::models::{
-    DeviceName, FileStamp, ModelError, Models, ModelsConfig, TortoiseModel, TranslatorName,
-    VoiceName,
-};
+pub use self::models::{FileStamp, ModelError, Models, ModelsConfig, TranslatorName, VoiceName};
 use self::pressure::Controller;
 pub use self::pressure::{OverloadConfig, Tier};
 use self::speculation::{Commit, Guess, Speculation};

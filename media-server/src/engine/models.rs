@@ -9,10 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use inference::kept::Kept;
 use inference::store::{Store, StoreError};
-use inference::tortoise::autoregressive::Sampling;
-use inference::tortoise::diffusion::Sampler;
-use inference::tortoise::text::Cleaning;
-use inference::tortoise::{self, Preset, Tortoise, TortoiseConfig};
+use inference::tortoise::{self, Tortoise, TortoiseConfig};
 use inference::translate::apertium::{self, Apertium, ApertiumConfig};
 use inference::translate::language_model::{self, LanguageModel, LanguageModelConfig, LoadError};
 use inference::translate::libretranslate::{self, LibreTranslate, LibreTranslateConfig, NoAddress};
@@ -22,7 +19,6 @@ use inference::translate::{
 use inference::vad::{Vad, VadError};
 use inference::voice::{Espeak, Kokoro, SpeakRequest, Voice, VoiceError, VoiceSet};
 use inference::whisper::{Recogniser, Whisper, WhisperConfig, WhisperError};
-use inference::{CancelToken, Language};
 use serde::{Deserialize, Serialize};
 
 /// In the models' folder.
@@ -58,84 +54,11 @@ pub struct ModelsConfig {
     /// Threads of one synthesis by Kokoro.
     pub kokoro_threads: usize,
     /// The voice engine `tortoise`.
-    pub tortoise: TortoiseModel,
+    pub tortoise: TortoiseConfig,
     /// Pairs such as `en-de` with an order of their own, instead of `translators`.
     pub pairs: BTreeMap<String, Vec<TranslatorName>>,
     /// Pairs that are warmed up before the server is ready, such as `en-es`.
     pub warm_up: Vec<String>,
-}
-
-/// Which model the voice engine `tortoise` has and what it computes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TortoiseModel {
-    /// Name of an imported model in the models' folder, or a folder.
-    pub model: String,
-    /// Where it computes.
-    pub device: DeviceName,
-    /// How much is computed for a sentence.
-    pub preset: Preset,
-    /// Sentences that are read at a time; 0: one on a processor (8 where the best of several readings is
-    /// spoken), 32 on a graphics card.
-    pub slots: usize,
-    /// Codes that have to be there before one becomes sound; fewer than 5 cost quality.
-    pub lookahead: usize,
-    /// The same seed says the same text in the same way.
-    pub seed: u64,
-    /// How the diffusion of the presets that have one goes from noise to a spectrogram.
-    pub diffusion: Sampler,
-    /// How codes are drawn.
-    pub sampling: Sampling,
-    /// What the model was trained to speak: English, for the published weights.
-    pub languages: Vec<Language>,
-    /// How text is made ready for it.
-    pub cleaning: Cleaning,
-}
-
-impl Default for TortoiseModel {
-    fn default() -> Self {
-        let engine = TortoiseConfig::default();
-        Self {
-            model: tortoise::NAME.to_owned(),
-            device: DeviceName::Auto,
-            preset: engine.preset,
-            slots: engine.slots,
-            lookahead: engine.lookahead,
-            seed: engine.seed,
-            diffusion: engine.diffusion,
-            sampling: engine.sampling,
-            languages: engine.languages,
-            cleaning: engine.cleaning,
-        }
-    }
-}
-
-impl TortoiseModel {
-    fn engine(&self) -> TortoiseConfig {
-        TortoiseConfig {
-            preset: self.preset,
-            slots: self.slots,
-            lookahead: self.lookahead,
-            seed: self.seed,
-            diffusion: self.diffusion,
-            sampling: self.sampling.clone(),
-            languages: self.languages.clone(),
-            cleaning: self.cleaning,
-        }
-    }
-}
-
-/// Where a model computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceName {
-    /// On the first graphics card if there is one that this program is built for, else on the
-    /// processor.
-    Auto,
-    /// On the processor.
-    Cpu,
-    /// On the first graphics card.
-    Cuda,
 }
 
 /// The translators there are.
@@ -179,7 +102,7 @@ impl Default for ModelsConfig {
             libretranslate: LibreTranslateConfig::default(),
             voices: vec![VoiceName::Kokoro, VoiceName::EspeakNg],
             kokoro_threads: 2,
-            tortoise: TortoiseModel::default(),
+            tortoise: TortoiseConfig::default(),
             pairs: BTreeMap::new(),
             warm_up: vec!["en-es".to_owned(), "es-en".to_owned()],
         }
@@ -317,11 +240,6 @@ pub enum ModelError {
     /// `models.voices`.
     #[error("cannot load the voice engine tortoise")]
     Tortoise(#[from] tortoise::LoadError),
-    /// `models.tortoise.device` asks for a graphics card that is not there.
-    #[error(
-        "models.tortoise.device is \"cuda\": say \"auto\" or \"cpu\", or take a program and machine with it"
-    )]
-    Device(#[from] inference::device::DeviceError),
 }
 
 impl Models {
@@ -486,7 +404,7 @@ fn load_voices(
                 engines.push(Arc::new(kokoro.keeping(folder, kept.clone())));
             }
             (VoiceName::Tortoise, _, Some(folder)) => {
-                engines.push(Arc::new(load_tortoise(folder, &config.tortoise)?));
+                engines.push(Arc::new(Tortoise::load(folder, &config.tortoise)?));
             }
             (VoiceName::EspeakNg, ..) => engines.push(Arc::new(Espeak::new()?)),
             (VoiceName::Kokoro | VoiceName::Tortoise, ..) => {}
@@ -496,17 +414,6 @@ fn load_voices(
     warm_up_voices(&voices, directions);
     tracing::info!("loaded the voices");
     Ok(voices)
-}
-
-fn load_tortoise(folder: &Path, config: &TortoiseModel) -> Result<Tortoise, ModelError> {
-    let device = match config.device {
-        DeviceName::Cpu => inference::device::cpu(),
-        DeviceName::Cuda => inference::device::cuda()?,
-        DeviceName::Auto => inference::device::best(),
-    };
-    let tortoise = Tortoise::load(folder, &config.engine(), &device)?;
-    tracing::info!(folder = %folder.display(), cuda = device.is_cuda(), "loaded Tortoise");
-    Ok(tortoise)
 }
 
 fn load_language_model(
@@ -552,13 +459,7 @@ fn discover_apertium(directions: &[Direction]) -> Option<Arc<dyn Translator>> {
 /// The first synthesis of a language lays out buffers and starts the phoneme program.
 fn warm_up_voices(voices: &VoiceSet, directions: &[Direction]) {
     for direction in directions {
-        let request = SpeakRequest {
-            text: "1, 2, 3.".to_owned(),
-            language: direction.to,
-            voice: None,
-            speed: 1.0,
-            cancel: CancelToken::new(),
-        };
+        let request = SpeakRequest::new("1, 2, 3.", direction.to);
         if let Err(error) = voices.speak(&request, &mut |_| ControlFlow::Continue(())) {
             tracing::warn!(%error, language = %direction.to, "the voice did not speak");
         }

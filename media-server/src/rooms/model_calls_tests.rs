@@ -2,25 +2,23 @@
 //! sentence. The media plane is there too, but nobody is connected to it: who comes and what they
 //! say is told by hand.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use inference::Language;
 use inference::voice::SpeakRequest;
-use inference::{CancelToken, Language};
 use signaling::house::{Caller, House as _};
 use signaling::wire::{CreateRoom, Event, EventKind, RoomKind};
 use tokio::sync::broadcast;
 
+use super::Rooms;
 use super::sink::ListenerSink;
-use super::testing::{caller, interpreter, listener, speaker};
-use super::{HouseConfig, Rooms, RoomsConfig};
-use crate::engine::{EngineConfig, Models, ModelsConfig, ModelsInUse, TranslatorName, VoiceName};
+use super::testing::{caller, house_on_loopback, interpreter, listener, speaker};
+use crate::engine::{Models, ModelsConfig, ModelsInUse, TranslatorName, VoiceName};
 use crate::listener::{Heard, Mark, SpeechSink as _};
-use crate::media::{MediaConfig, PeerId};
+use crate::media::PeerId;
 use crate::resample::Resampler;
-use crate::segmenter::SegmenterConfig;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -45,23 +43,7 @@ impl Meeting {
             })
             .expect("the models are there: fetch them with `make models`"),
         ));
-        let media = MediaConfig {
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 0,
-            announce: Vec::new(),
-            workers: 1,
-            peer_timeout: Duration::from_secs(15),
-            real_time: false,
-        };
-        let config = HouseConfig {
-            rooms: RoomsConfig::default(),
-            media,
-            segmenter: SegmenterConfig::default(),
-            // What is said late on a busy machine is still said.
-            engine: EngineConfig { deadline_ms: 120_000, ..EngineConfig::default() },
-            transcripts: None,
-            voices: None,
-        };
+        let config = house_on_loopback();
         let rooms = Rooms::open(&models, &config).expect("the house opens");
         let events = rooms.all_events();
         let languages = channels.iter().map(|code| (*code).to_owned()).collect();
@@ -139,11 +121,8 @@ impl Meeting {
 /// A sentence in English, 16 kHz.
 fn spoken(models: &Models) -> Vec<f32> {
     let request = SpeakRequest {
-        text: "The meeting begins at ten o'clock in the morning.".to_owned(),
-        language: Language::EN,
-        voice: None,
         speed: 0.9,
-        cancel: CancelToken::new(),
+        ..SpeakRequest::new("The meeting begins at ten o'clock in the morning.", Language::EN)
     };
     let (mut samples, mut rate) = (Vec::new(), 0);
     models

@@ -2,28 +2,26 @@
 //! speech, and sentences that espeak-ng says. Nobody is connected: who comes and what they say is
 //! told by hand.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use inference::Language;
 use inference::voice::{Espeak, SpeakRequest, Voice as _};
-use inference::{CancelToken, Language};
 use signaling::house::{Caller, House as _, HouseError, NewVoice};
 use signaling::wire::{CreateRoom, Event, EventKind, Grants, OwnVoice, RoomKind, VoiceKind};
 use tokio::sync::broadcast;
 
+use super::Rooms;
 use super::sink::ListenerSink;
-use super::testing::{caller, listener, speaker};
-use super::{HouseConfig, Rooms, RoomsConfig};
+use super::testing::{caller, house_on_loopback, listener, speaker};
 use crate::audio_file::write_wav;
-use crate::engine::{EngineConfig, ModelsInUse};
+use crate::engine::ModelsInUse;
 use crate::learning::collect::NEEDED_MS;
 use crate::learning::testing::{Parrot, models};
 use crate::listener::{Heard, Mark, SpeechSink as _};
-use crate::media::{MediaConfig, PeerId};
+use crate::media::PeerId;
 use crate::resample::Resampler;
-use crate::segmenter::SegmenterConfig;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -40,22 +38,7 @@ impl Meeting {
     fn open(kind: RoomKind, learns: bool) -> Self {
         let parrot = Arc::new(Parrot::new(learns));
         let in_use = Arc::new(ModelsInUse::new(models(&parrot)));
-        let config = HouseConfig {
-            rooms: RoomsConfig::default(),
-            media: MediaConfig {
-                bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                port: 0,
-                announce: Vec::new(),
-                workers: 1,
-                peer_timeout: Duration::from_secs(15),
-                real_time: false,
-            },
-            segmenter: SegmenterConfig::default(),
-            // What is said late on a busy machine is still said.
-            engine: EngineConfig { deadline_ms: 120_000, ..EngineConfig::default() },
-            transcripts: None,
-            voices: None,
-        };
+        let config = house_on_loopback();
         let rooms = Rooms::open(&in_use, &config).expect("the house opens");
         let events = rooms.all_events();
         let channels =
@@ -154,14 +137,10 @@ fn await_that(what: &str, is_so: impl Fn() -> bool) {
 /// A sentence between two pauses, 16 kHz.
 fn sentence() -> Vec<f32> {
     let espeak = Espeak::new().expect("espeak-ng is there");
-    let request = SpeakRequest {
-        text: "La reunión empieza mañana a las diez, y esta vez vienen todos los vecinos."
-            .to_owned(),
-        language: Language::ES,
-        voice: None,
-        speed: 1.0,
-        cancel: CancelToken::new(),
-    };
+    let request = SpeakRequest::new(
+        "La reunión empieza mañana a las diez, y esta vez vienen todos los vecinos.",
+        Language::ES,
+    );
     let mut samples = Vec::new();
     espeak
         .speak(&request, &mut |chunk| {

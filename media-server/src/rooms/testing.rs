@@ -1,6 +1,7 @@
 //! Rooms for tests: people come and go, and what the plane and the speaker are told is kept.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use inference::Language;
@@ -12,7 +13,10 @@ use super::conference::BoothSpec;
 use super::orders::Order;
 use super::room::RoomState;
 use super::state::{RoomSpec, State};
-use crate::media::{ChannelId, PeerId};
+use super::{HouseConfig, RoomsConfig};
+use crate::engine::EngineConfig;
+use crate::media::{ChannelId, MediaConfig, PeerId};
+use crate::segmenter::SegmenterConfig;
 
 /// The machine knows these, each into each.
 pub(super) const KNOWN: [&str; 5] = ["en", "es", "fr", "de", "ja"];
@@ -32,6 +36,25 @@ pub(super) fn caller(identity: &str, language: &str) -> Caller {
         hear: language.to_owned(),
         voice: None,
         grants: Grants::default(),
+    }
+}
+
+/// A house for whole calls in one process: what is said late on a busy machine is still said.
+pub(super) fn house_on_loopback() -> HouseConfig {
+    HouseConfig {
+        rooms: RoomsConfig::default(),
+        media: MediaConfig {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            announce: Vec::new(),
+            workers: 1,
+            peer_timeout: Duration::from_secs(15),
+            real_time: false,
+        },
+        segmenter: SegmenterConfig::default(),
+        engine: EngineConfig { deadline_ms: 120_000, ..EngineConfig::default() },
+        transcripts: None,
+        voices: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use inference::voice::{SpeakRequest, VoiceError, VoiceSet, clauses};
-use inference::{CancelToken, Language, text_language};
+use inference::{Language, text_language};
 use signaling::studio::{SpeakText, Speech, StudioError};
 use tokio::sync::mpsc;
 
@@ -92,11 +92,9 @@ fn speak_all(
         let mut resampler: Option<Resampler> = None;
         let mut stop = None;
         let spoken = SpeakRequest {
-            text: clause,
-            language,
             voice: request.voice.clone(),
             speed: request.speed,
-            cancel: CancelToken::new(),
+            ..SpeakRequest::new(clause, language)
         };
         let outcome = voices.speak(&spoken, &mut |chunk| {
             let resampler = match &mut resampler {

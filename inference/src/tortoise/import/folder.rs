@@ -53,12 +53,12 @@ pub struct Sizes {
 
 impl Sizes {
     /// Whether sound can be made of latents at once.
-    pub fn has_quick_path(&self) -> bool {
+    pub fn has_streaming_path(&self) -> bool {
         self.hifigan.is_some()
     }
 
     /// Whether sound can be made by way of a mel spectrogram.
-    pub fn has_thorough_path(&self) -> bool {
+    pub fn has_quality_path(&self) -> bool {
         self.diffusion.is_some() && self.univnet.is_some()
     }
 

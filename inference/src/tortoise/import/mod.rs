@@ -168,7 +168,7 @@ impl Import<'_> {
         // All sizes first: what does not fit is found before anything is written.
         let (autoregressive, speaking) =
             self.open(Weights::Autoregressive, AutoregressiveSizes::of)?;
-        let (hifigan, quick) = unzip(self.open_some(Weights::Hifigan, HifiganSizes::of)?);
+        let (hifigan, streaming) = unzip(self.open_some(Weights::Hifigan, HifiganSizes::of)?);
         let mut diffusion = self.open_some(Weights::Diffusion, DiffusionSizes::of)?;
         let mut univnet = self.open_some(Weights::Univnet, UnivnetSizes::of)?;
         if diffusion.is_some() != univnet.is_some() {
@@ -177,7 +177,7 @@ impl Import<'_> {
             skip(alone, format!("it is of no use without {}", other.checkpoint()));
             (diffusion, univnet) = (None, None);
         }
-        let (diffusion, thorough) = unzip(diffusion);
+        let (diffusion, quality) = unzip(diffusion);
         let (univnet, sounding) = unzip(univnet);
         let (clvp, ranking) = unzip(self.open_some(Weights::Clvp, ClvpSizes::of)?);
         let (voice, voicing) =
@@ -209,8 +209,8 @@ impl Import<'_> {
         }
         let conversions = [
             (Weights::Autoregressive, Some(speaking)),
-            (Weights::Hifigan, quick),
-            (Weights::Diffusion, thorough),
+            (Weights::Hifigan, streaming),
+            (Weights::Diffusion, quality),
             (Weights::Univnet, sounding),
             (Weights::Clvp, ranking.filter(|_| sizes.clvp.is_some())),
             (Weights::RandomVoiceAutoregressive, voicing),

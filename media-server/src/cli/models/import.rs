@@ -61,8 +61,8 @@ fn summarise(imported: &Imported, output: &mut dyn Write) -> std::io::Result<()>
     let has_voices = sizes.random_voice_autoregressive.is_some();
     let can = |can: bool| if can { "yes" } else { "no" };
     for (what, answer) in [
-        ("quick decoder (HiFi-GAN)", can(sizes.has_quick_path())),
-        ("thorough decoder (diffusion and UnivNet)", can(sizes.has_thorough_path())),
+        ("streaming (HiFi-GAN)", can(sizes.has_streaming_path())),
+        ("quality (diffusion and UnivNet)", can(sizes.has_quality_path())),
         ("ranking of candidates (CLVP)", can(sizes.clvp.is_some())),
         ("random voices", can(has_voices)),
         ("tokenizer", tokenizer),

@@ -11,7 +11,7 @@ use inference::tortoise::import::FOLDER;
 use inference::tortoise::{Tortoise, TortoiseConfig};
 use inference::voice::{Recording, SpeakRequest, Voice};
 use inference::whisper::{SAMPLE_RATE_HZ, TranscribeOptions, Whisper, WhisperConfig};
-use inference::{CancelToken, Language, device};
+use inference::{CancelToken, Language};
 use loadtest::word_error::word_error_rate;
 
 use crate::audio_file::{self, AudioFile};
@@ -74,7 +74,7 @@ fn listen(
     output: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let recogniser = Whisper::load(&store.require("whisper-base")?, &WhisperConfig::default())?;
-    let engine = Tortoise::load(folder, &TortoiseConfig::default(), &device::best())?;
+    let engine = Tortoise::load(folder, &TortoiseConfig::default())?;
     let voice = learned(&engine, &args.clip)?;
     let mut spoken = Vec::new();
     let mut heard = Vec::new();
@@ -127,13 +127,8 @@ fn learned(engine: &Tortoise, clips: &[PathBuf]) -> anyhow::Result<Option<String
 }
 
 fn speak(engine: &Tortoise, text: &str, voice: Option<&str>) -> anyhow::Result<Vec<f32>> {
-    let request = SpeakRequest {
-        text: text.to_owned(),
-        language: Language::EN,
-        voice: voice.map(str::to_owned),
-        speed: 1.0,
-        cancel: CancelToken::new(),
-    };
+    let request =
+        SpeakRequest { voice: voice.map(str::to_owned), ..SpeakRequest::new(text, Language::EN) };
     let mut samples = Vec::new();
     engine.speak(&request, &mut |chunk| {
         samples.extend_from_slice(chunk);

@@ -89,11 +89,9 @@ impl Stages {
         output: &mut Output<'_>,
     ) -> Result<(), VoiceError> {
         let request = SpeakRequest {
-            text: clause.to_owned(),
-            language: task.language,
             voice,
-            speed: 1.0,
             cancel: task.cancel.clone(),
+            ..SpeakRequest::new(clause, task.language)
         };
         let engine = usize::from(self.tier() >= Tier::CheaperVoice);
         let mut resampler: Option<Resampler> = None;
