@@ -69,6 +69,19 @@ pub enum StoreError {
         /// What was tried, in order.
         attempts: Vec<Attempt>,
     },
+    /// Hugging Face could not supply a file that is only there: try again later, or bring it in another
+    /// way and import it.
+    #[error(
+        "{model} could not be fetched:{}\n  try again later, or bring its files in another way and import \
+         them (`dragoman models --help`)",
+        list_attempts(std::slice::from_ref(.attempt))
+    )]
+    NoFile {
+        /// What the file is for.
+        model: String,
+        /// What was tried.
+        attempt: Attempt,
+    },
     /// The file system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {

@@ -35,7 +35,7 @@ impl Store {
     /// stay, and gives the folder. `beside` is what will be made of them, in bytes.
     ///
     /// # Errors
-    /// [`StoreError::NoSpace`]; [`StoreError::NoSource`] when a file cannot be had or is another one
+    /// [`StoreError::NoSpace`]; [`StoreError::NoFile`] when a file cannot be had or is another one
     /// than it must be; [`StoreError::Io`] when the folder cannot be written.
     pub(crate) fn fetch_loose(
         &self,
@@ -71,8 +71,8 @@ impl Store {
                 Err(SupplyError::Store(error)) => return Err(error),
                 Err(SupplyError::Unsuitable(reason)) => {
                     ledger.report(Event::Failed { model, source: &source, reason: &reason });
-                    let attempts = vec![Attempt { source, reason }];
-                    return Err(StoreError::NoSource { model: model.to_owned(), attempts });
+                    let attempt = Attempt { source, reason };
+                    return Err(StoreError::NoFile { model: model.to_owned(), attempt });
                 }
             }
         }
